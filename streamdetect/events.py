@@ -1,0 +1,89 @@
+"""Events in recordings, and the label that they give to a moment.
+
+A *point event* has no duration and is labelled 150 ms to each side of its onset; an event with a duration is labelled
+from its onset to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.settings import EventSettings
+
+POINT_HALF_WIDTH_S = 0.15  # Grasp-and-Lift challenge: an event is labelled ±150 ms around it
+_TIME_TOLERANCE_S = 1e-9  # far below one sample, far above the rounding of a time in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Something that a recording says happened.
+
+    Parameters
+    ----------
+    onset : float
+        Start in seconds after the recording's first sample; for a point event the event itself.
+    duration : float
+        Length in s; 0 for a point event.
+    description : str
+        The recording's own word for it, such as ``T1`` or ``HandStart``.
+    """
+
+    onset: float
+    duration: float
+    description: str
+
+
+def select_annotations(annotations: Iterable[Annotation], event: EventSettings) -> tuple[Annotation, ...]:
+    """Return the annotations that count as an event, by onset.
+
+    Parameters
+    ----------
+    annotations : iterable of Annotation
+        All annotations of a recording.
+    event : EventSettings
+        The event and the descriptions that count as it.
+
+    Returns
+    -------
+    tuple of Annotation
+    """
+    chosen = (note for note in annotations if note.description in event.descriptions)
+    return tuple(sorted(chosen, key=lambda note: note.onset))
+
+
+def label_times(times: NDArray[np.float64], events: Sequence[Annotation]) -> NDArray[np.bool_]:
+    """Say for each time whether an event is going on.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n,), float64
+        Ascending times in s after the recording's first sample.
+    events : sequence of Annotation
+        The event's occurrences.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True where |t - onset| ≤ 0.15 s for a point event, onset ≤ t < onset + duration for one with a duration.
+
+    Examples
+    --------
+    >>> label_times(np.array([0.8, 0.85, 1.15, 1.2]), [Annotation(1.0, 0.0, "HandStart")])
+    array([False,  True,  True, False])
+    >>> label_times(np.array([0.9, 1.0, 2.9, 3.0]), [Annotation(1.0, 2.0, "T1")])
+    array([False,  True,  True, False])
+    """
+    labels = np.zeros(len(times), dtype=bool)
+    for event in events:
+        if event.duration > 0:
+            first = np.searchsorted(times, event.onset - _TIME_TOLERANCE_S, side="left")
+            stop = np.searchsorted(times, event.onset + event.duration - _TIME_TOLERANCE_S, side="left")
+        else:
+            first = np.searchsorted(times, event.onset - POINT_HALF_WIDTH_S - _TIME_TOLERANCE_S, side="left")
+            stop = np.searchsorted(times, event.onset + POINT_HALF_WIDTH_S + _TIME_TOLERANCE_S, side="right")
+        labels[first:stop] = True
+    return labels

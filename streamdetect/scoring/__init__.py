@@ -1,0 +1,1 @@
+"""Scores of decisions against events, and the report that shows them."""

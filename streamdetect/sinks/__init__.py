@@ -1,0 +1,1 @@
+"""Where decisions go: files and Lab Streaming Layer outlets."""
