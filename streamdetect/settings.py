@@ -64,7 +64,8 @@ class FilterSettings:
     Parameters
     ----------
     l_freq, h_freq : float or None
-        Edges of the pass band in Hz, as MNE: only ``h_freq`` is a low-pass, only ``l_freq`` a high-pass, both a band-pass.
+        Edges of the pass band in Hz, as MNE: only ``h_freq`` is a low-pass, only ``l_freq`` a high-pass, both a
+        band-pass.
     order : int
         Order of the Butterworth prototype.
     """

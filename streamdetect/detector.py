@@ -1,0 +1,210 @@
+"""The detector: the one place that knows the order of the stages.
+
+health → preprocess → features → model → decision. Training takes its features from `FeaturePipeline`, the live monitor
+and the replay take their decisions from `Detector`: there is one code path for all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from streamdetect.chunk import Chunk, StreamInfo
+from streamdetect.decisions import Decisions
+from streamdetect.errors import InputError
+from streamdetect.settings import FeatureSettings, HealthSettings
+from streamdetect.stages import features as feature_blocks
+from streamdetect.stages.decision import DecisionStage
+from streamdetect.stages.features import FeatureBlock, WindowPower
+from streamdetect.stages.health import Health
+from streamdetect.stages.model import Model
+from streamdetect.stages.preprocess import FilterBank
+
+SFREQ_TOLERANCE = 1e-3  # relative; clocks of amplifiers differ by less, sampling rates that people choose by more
+
+
+class FeaturePipeline:
+    """From raw samples to features: health, filters, window power.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels.
+    sfreq : float
+        Sampling rate in Hz.
+    health : HealthSettings
+    features : FeatureSettings
+
+    Raises
+    ------
+    InputError
+        A filter does not fit the sampling rate.
+    """
+
+    def __init__(self, n_channels: int, sfreq: float, health: HealthSettings, features: FeatureSettings) -> None:
+        self.n_channels = n_channels
+        self.n_features = n_channels * len(features.filters)
+        self._health = Health(n_channels, sfreq, health)
+        self._filters = FilterBank(features.filters, n_channels, sfreq)
+        self._power = WindowPower(
+            self.n_features,
+            window_samples=features.window_samples,
+            hop_samples=features.hop_samples,
+            settling_samples=self._filters.settling_samples,
+            log=features.log,
+        )
+
+    @property
+    def warmup_samples(self) -> int:
+        """Samples after a start or a reset before the first valid decision."""
+        return self._power.warmup_samples
+
+    def reset(self) -> None:
+        """Return to the state before the first sample."""
+        self._health.reset()
+        self._filters.reset()
+        self._power.reset()
+
+    def process(self, chunk: Chunk) -> FeatureBlock:
+        """Return the features of the decisions that end in a chunk.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Samples in volts, shape (n_channels, n_times); any number of them, none included.
+
+        Returns
+        -------
+        FeatureBlock
+            float32 values, shape (n_decisions, n_features).
+
+        Raises
+        ------
+        ValueError
+            The chunk has another number of channels.
+        """
+        if chunk.data.shape[0] != self.n_channels:
+            raise ValueError(f"chunk has {chunk.data.shape[0]} channels, expected {self.n_channels}")
+        blocks = [self._power.process(self._filters.process(piece)) for piece in self._health.process(chunk)]
+        if len(blocks) == 1:
+            return blocks[0]
+        return feature_blocks.join(blocks) if blocks else self.flush()
+
+    def flush(self) -> FeatureBlock:
+        """Return what is held back: nothing, since a decision is made at its window's last sample."""
+        return FeatureBlock(
+            samples=np.empty(0, np.int64),
+            times=np.empty(0),
+            quality=np.empty(0, np.uint8),
+            values=np.empty((0, self.n_features), np.float32),
+        )
+
+
+class Detector:
+    """Flags events in a stream of samples with a trained model.
+
+    Parameters
+    ----------
+    model : Model
+        A loaded model; its metadata hold the settings of every stage.
+
+    Examples
+    --------
+    >>> from streamdetect import Detector, read_recording
+    >>> detector = Detector.load("hands.onnx")  # doctest: +SKIP
+    >>> recording = read_recording("S001R09.edf")  # doctest: +SKIP
+    >>> for chunk in recording.chunks(picks=detector.ch_names):  # doctest: +SKIP
+    ...     for detection in detector.process(chunk).detections:
+    ...         print(detection.event, detection.time)
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._features = FeaturePipeline(
+            len(model.metadata.ch_names), model.metadata.sfreq, model.metadata.health, model.metadata.features
+        )
+        self._decision = DecisionStage(model.metadata.decisions)
+
+    @classmethod
+    def load(cls, model: str | Path) -> Detector:
+        """Load a model file, or a shipped model by its name."""
+        return cls(Model.load(model))
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Channels that the detector takes, in this order."""
+        return self.model.metadata.ch_names
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """Events that it detects, in the order of the probabilities."""
+        return tuple(event.name for event in self.model.metadata.events)
+
+    def check(self, info: StreamInfo) -> None:
+        """Refuse a source of another sampling rate.
+
+        Raises
+        ------
+        InputError
+            The source's nominal rate is not the model's.
+        """
+        expected = self.model.metadata.sfreq
+        if abs(info.sfreq - expected) > SFREQ_TOLERANCE * expected:
+            raise InputError(
+                f"{info.name or 'source'}: sampling rate {info.sfreq:g} Hz, "
+                f"but the model was trained at {expected:g} Hz; resample the recording, set the amplifier to that rate, or train a model at this one"
+            )
+
+    def reset(self) -> None:
+        """Return to the state before the first sample."""
+        self._features.reset()
+        self._decision.reset()
+
+    def process(self, chunk: Chunk) -> Decisions:
+        """Decide on the windows that end in a chunk.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Samples in volts, channels in the order of `ch_names`; any number of samples, none included.
+
+        Returns
+        -------
+        Decisions
+            One decision a hop; however a recording is cut into chunks, the joined decisions are bit-identical.
+        """
+        return self.decide(self._features.process(chunk))
+
+    def flush(self) -> Decisions:
+        """Return what is held back: nothing."""
+        return self.decide(self._features.flush())
+
+    def decide(self, block: FeatureBlock) -> Decisions:
+        """Run model and decision rule on features that are already there.
+
+        Parameters
+        ----------
+        block : FeatureBlock
+            The features of the next decisions.
+
+        Returns
+        -------
+        Decisions
+        """
+        valid = block.quality == 0
+        outputs = self.model.predict(block.values if valid.all() else block.values[valid])
+        if not valid.all():
+            outputs = {name: _spread(values, valid) for name, values in outputs.items()}
+        probability = outputs.pop("probability")
+        return self._decision.process(
+            Decisions(self.event_names, block.samples, block.times, block.quality, probability, outputs)
+        )
+
+
+def _spread(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Put rows back among the invalid ones, which become NaN."""
+    spread = np.full((len(valid), values.shape[1]), np.nan, dtype=np.float32)
+    spread[valid] = values
+    return spread
+

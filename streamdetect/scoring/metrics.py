@@ -1,0 +1,480 @@
+"""Scores of decisions against what really happened: by decision, and as a live user lives with them.
+
+Two levels. *By decision*: the area under the receiver operating characteristic (AUC) and the confusion matrix, over
+valid decisions, without dwell. *By event*: detections, matched with events, give the event recall, false alarms a
+minute and the lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from streamdetect.decisions import Decisions
+from streamdetect.errors import EventError
+from streamdetect.events import POINT_HALF_WIDTH_S, Annotation, label_times
+from streamdetect.settings import DecisionSettings
+from streamdetect.stages.decision import find_detections
+
+EARLY_S = POINT_HALF_WIDTH_S  # a detection may come this much before the onset and still match
+MATCH_S = 1.0  # and until the event's end, or this long after the onset where the event is shorter
+N_THRESHOLDS = 160  # candidates of a sweep; 160 of them over 140,000 decisions take about a second
+
+_TIME_TOLERANCE_S = 1e-9  # far below one sample, far above the rounding of a time in seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a detector decided on one recording, with the truth beside it.
+
+    Parameters
+    ----------
+    name : str
+        The recording's name.
+    decisions : Decisions
+        All decisions and detections; their times are s after the recording's first sample.
+    events : dict of str to tuple of Annotation
+        The occurrences of each event.
+    hop_s : float
+        Seconds of signal that one decision stands for.
+    """
+
+    name: str
+    decisions: Decisions
+    events: dict[str, tuple[Annotation, ...]]
+    hop_s: float
+
+
+class Matching(NamedTuple):
+    """How detections and events belong together.
+
+    Parameters
+    ----------
+    event_index : ndarray of int64, shape (n_detections,)
+        Index of the event that each detection matches; -1 for none.
+    is_extra : ndarray of bool, shape (n_detections,)
+        True for a further detection of an event that is matched already: neither a match nor a false alarm.
+    lag_s : ndarray of float64, shape (n_matched,)
+        Detection minus onset of each match, in s, in the order of the detections.
+    """
+
+    event_index: NDArray[np.int64]
+    is_extra: NDArray[np.bool_]
+    lag_s: NDArray[np.float64]
+
+    @property
+    def n_matched(self) -> int:
+        """Number of matched events."""
+        return len(self.lag_s)
+
+    @property
+    def n_false_alarms(self) -> int:
+        """Number of detections outside the match window of every event."""
+        return int(np.count_nonzero((self.event_index < 0) & ~self.is_extra))
+
+
+class OperatingCurve(NamedTuple):
+    """What each threshold would give a live user; all arrays have the shape (n_thresholds,).
+
+    Parameters
+    ----------
+    thresholds : ndarray of float64
+        Ascending.
+    event_recall : ndarray of float64
+        Part of the events that are matched, 0 to 1; NaN where there is no event in valid signal.
+    false_alarms_per_min : ndarray of float64
+        Unmatched detections a minute of valid signal.
+    lag_s : ndarray of float64
+        Median of detection minus onset, in s; NaN where nothing matches.
+    """
+
+    thresholds: NDArray[np.float64]
+    event_recall: NDArray[np.float64]
+    false_alarms_per_min: NDArray[np.float64]
+    lag_s: NDArray[np.float64]
+
+
+class Pool(NamedTuple):
+    """The valid decisions of several recordings about one event, one after another.
+
+    Parameters
+    ----------
+    labels : ndarray of bool, shape (n,)
+        Whether the event was going on.
+    probability : ndarray of float32, shape (n,)
+        The vote.
+    members : dict of str to ndarray of float32, shape (n,)
+        Each member of the vote.
+    """
+
+    labels: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+    members: dict[str, NDArray[np.float32]]
+
+
+def area_under_roc(labels: ArrayLike, probability: ArrayLike) -> float | None:
+    """Return the area under the receiver operating characteristic.
+
+    Parameters
+    ----------
+    labels : array of bool, shape (n,)
+        Whether the event was going on.
+    probability : array of float, shape (n,)
+        Any score that is higher where the event is likelier.
+
+    Returns
+    -------
+    float or None
+        0 to 1; None where one of the two classes is missing.
+
+    Notes
+    -----
+    It is the probability that a decision within an event ranks above one outside, a tie counting half: the
+    Mann-Whitney U divided by the number of pairs, from mean ranks.
+
+    Examples
+    --------
+    >>> area_under_roc([False, True, False, True], [0.1, 0.9, 0.5, 0.5])
+    0.875
+    """
+    labels = np.asarray(labels, dtype=bool)
+    n_true = int(np.count_nonzero(labels))
+    n_false = len(labels) - n_true
+    if n_true == 0 or n_false == 0:
+        return None
+    ranks = rankdata(probability)
+    return float((ranks[labels].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
+
+
+def match_detections(detection_times: ArrayLike, events: Sequence[Annotation]) -> Matching:
+    """Match the detections of one recording with its events.
+
+    A detection matches an event from 0.15 s before its onset to its end, or to 1 s after the onset where the event is
+    shorter. Where windows of neighbouring events overlap, it matches the earliest of them that is still unmatched.
+
+    Parameters
+    ----------
+    detection_times : array of float, shape (n_detections,)
+        Ascending, in s after the recording's first sample.
+    events : sequence of Annotation
+        The event's occurrences.
+
+    Returns
+    -------
+    Matching
+
+    Examples
+    --------
+    >>> match_detections([0.9, 1.4, 7.0], [Annotation(1.0, 0.0, "HandStart")])
+    Matching(event_index=array([ 0, -1, -1]), is_extra=array([False,  True, False]), lag_s=array([-0.1]))
+    """
+    times = np.asarray(detection_times, dtype=np.float64)
+    onsets = np.array([event.onset for event in events], dtype=np.float64)
+    order = np.argsort(onsets, kind="stable")
+    starts, ends = _match_windows([events[index] for index in order])
+    # Events that may hold a detection: from the first that has not surely ended to the last that has begun.
+    first = np.searchsorted(np.maximum.accumulate(ends), times, side="left")
+    stop = np.searchsorted(starts, times, side="right")
+
+    event_index = np.full(len(times), -1, dtype=np.int64)
+    is_extra = np.zeros(len(times), dtype=bool)
+    is_matched = np.zeros(len(onsets), dtype=bool)
+    for detection in np.flatnonzero(first < stop):
+        held = np.arange(first[detection], stop[detection])
+        held = held[ends[held] >= times[detection]]
+        unmatched = held[~is_matched[held]]
+        if len(unmatched):
+            is_matched[unmatched[0]] = True
+            event_index[detection] = order[unmatched[0]]
+        else:
+            is_extra[detection] = len(held) > 0
+    hit = event_index >= 0
+    return Matching(event_index, is_extra, times[hit] - onsets[event_index[hit]])
+
+
+def pool(outcomes: Sequence[Outcome], event: str) -> Pool:
+    """Join the valid decisions of several recordings about one event.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        At least one.
+    event : str
+        Name of the event.
+
+    Returns
+    -------
+    Pool
+    """
+    column = _column(outcomes, event)
+    labels = [label_times(each.decisions.times, each.events.get(event, ())) for each in outcomes]
+
+    def join(arrays: Sequence[NDArray]) -> NDArray:
+        return np.concatenate([array[each.decisions.valid] for each, array in zip(outcomes, arrays, strict=True)])
+
+    members = {
+        name: join([each.decisions.members[name][:, column] for each in outcomes])
+        for name in outcomes[0].decisions.members
+    }
+    return Pool(join(labels), join([each.decisions.probability[:, column] for each in outcomes]), members)
+
+
+def score(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Score the decisions and detections of a detector on recordings that it was not trained on.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        At least one; their `Decisions.detections` are taken as the detector made them.
+    thresholds : mapping of str to float
+        Threshold of each event, for the confusion matrix; a decision is positive where p ≥ threshold.
+
+    Returns
+    -------
+    dict
+        Ready for JSON: ``n_windows`` (valid decisions), ``n_invalid``, ``seconds`` of valid signal, ``events`` and
+        ``mean``; the caller adds ``protocol``. Undefined figures are None.
+
+    Notes
+    -----
+    AUC and confusion matrix pool the valid decisions of all recordings, as the Grasp-and-Lift challenge did: a
+    recording whose probabilities lie higher than another's costs AUC, as it would cost a user with one threshold.
+
+    An event counts only if at least one valid decision falls within its match window: where the signal was lost
+    throughout, no detector could have found it. ``n_events`` are those that count, ``n_events_invalid`` the others. An
+    event with any valid decision counts in full.
+
+    ``mean`` is the mean over the events for which a figure is defined; its counts and confusion matrix are sums.
+
+    Raises
+    ------
+    EventError
+        If there is no outcome.
+    """
+    if not outcomes:
+        raise EventError("nothing to score: expected at least one recording, found none")
+    n_windows = sum(int(np.count_nonzero(each.decisions.valid)) for each in outcomes)
+    seconds = _valid_seconds(outcomes)
+    events = {
+        name: _score_event(outcomes, name, thresholds[name], seconds) for name in outcomes[0].decisions.event_names
+    }
+    return {
+        "n_windows": n_windows,
+        "n_invalid": sum(len(each.decisions) for each in outcomes) - n_windows,
+        "seconds": seconds,
+        "events": events,
+        "mean": _mean_score(list(events.values())),
+    }
+
+
+def operating_curve(
+    outcomes: Sequence[Outcome],
+    event: str,
+    settings: DecisionSettings,
+    thresholds: ArrayLike | None = None,
+) -> OperatingCurve:
+    """Say what each threshold would give: event recall, false alarms a minute and lag.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        At least one; detections are made anew from the probabilities for each threshold.
+    event : str
+        Name of the event.
+    settings : DecisionSettings
+        Dwell and refractory time; its threshold is not used.
+    thresholds : array of float, optional
+        Thresholds to try; `candidate_thresholds` of the pooled probabilities by default.
+
+    Returns
+    -------
+    OperatingCurve
+    """
+    column = _column(outcomes, event)
+    if thresholds is None:
+        thresholds = candidate_thresholds(pool(outcomes, event).probability)
+    thresholds = np.sort(np.asarray(thresholds, dtype=np.float64))
+    minutes = _valid_seconds(outcomes) / 60
+    scorable = [_scorable(each, event)[0] for each in outcomes]
+    n_events = sum(map(len, scorable))
+    recall, rate, lag = (np.full(len(thresholds), np.nan) for _ in range(3))
+    for index, threshold in enumerate(thresholds):
+        tried = replace(settings, threshold=float(threshold))
+        matchings = [
+            match_detections(_detection_times(each, column, tried), events)
+            for each, events in zip(outcomes, scorable, strict=True)
+        ]
+        lags = np.concatenate([matching.lag_s for matching in matchings])
+        if n_events:
+            recall[index] = len(lags) / n_events
+        if minutes:
+            rate[index] = sum(matching.n_false_alarms for matching in matchings) / minutes
+        if len(lags):
+            lag[index] = np.median(lags)
+    return OperatingCurve(thresholds, recall, rate, lag)
+
+
+def candidate_thresholds(probability: ArrayLike, n_thresholds: int = N_THRESHOLDS) -> NDArray[np.float64]:
+    """Return thresholds worth trying: quantiles of the probability, denser towards the top.
+
+    Parameters
+    ----------
+    probability : array of float, shape (n,)
+        Valid probabilities, 0 to 1.
+    n_thresholds : int
+        At most so many.
+
+    Returns
+    -------
+    ndarray of float64
+        Ascending and different; the last lies above every probability (at 1 where the highest probability is 1).
+        Each lies half-way between two neighbouring probabilities, not on one, so that rounding elsewhere flips
+        nothing, and is exact in float32, the type that probabilities are compared in.
+
+    Examples
+    --------
+    >>> candidate_thresholds([0.25, 0.5, 0.5, 0.75]).tolist()
+    [0.125, 0.375, 0.625, 0.875]
+    """
+    values = np.sort(np.asarray(probability, dtype=np.float32)).astype(np.float64)
+    values = np.concatenate([[0.0], values, [1.0]])
+    # Of n values, the part above a candidate runs geometrically from 1 in n to all of them.
+    above = np.unique(np.round(np.geomspace(1, len(values) - 1, n_thresholds)).astype(np.int64))
+    upper = values[len(values) - above]
+    below = np.searchsorted(values, upper, side="left") - 1
+    middle = (values[np.maximum(below, 0)] + upper) / 2
+    return np.unique(middle.astype(np.float32)).astype(np.float64)
+
+
+def choose_threshold(
+    outcomes: Sequence[Outcome], event: str, settings: DecisionSettings, max_false_alarms_per_min: float
+) -> float:
+    """Choose the threshold that finds most events at an acceptable rate of false alarms.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Decisions on recordings held out from training.
+    event : str
+        Name of the event.
+    settings : DecisionSettings
+        Dwell and refractory time; its threshold is not used.
+    max_false_alarms_per_min : float
+        False alarms a minute of valid signal that a user accepts.
+
+    Returns
+    -------
+    float
+        Of equal event recalls the threshold with fewer false alarms, then the higher one. Where no threshold is
+        acceptable, the highest candidate, at which nothing fires unless a probability is 1.
+
+    Raises
+    ------
+    EventError
+        If no event falls into valid signal.
+    """
+    curve = operating_curve(outcomes, event, settings)
+    if not np.isfinite(curve.event_recall).all():
+        raise EventError(
+            f"event '{event}': expected at least one occurrence in valid signal to choose a threshold by, found none"
+        )
+    acceptable = np.flatnonzero(curve.false_alarms_per_min <= max_false_alarms_per_min)
+    if not len(acceptable):
+        return float(curve.thresholds[-1])
+    by_merit = np.lexsort((curve.thresholds, -curve.false_alarms_per_min, curve.event_recall))
+    return float(curve.thresholds[by_merit[np.isin(by_merit, acceptable)][-1]])
+
+
+def _score_event(outcomes: Sequence[Outcome], event: str, threshold: float, seconds: float) -> dict[str, Any]:
+    pooled = pool(outcomes, event)
+    above = pooled.probability >= np.float32(threshold)
+    tp, fp = (int(np.count_nonzero(above & labels)) for labels in (pooled.labels, ~pooled.labels))
+    fn, tn = int(pooled.labels.sum()) - tp, int((~pooled.labels).sum()) - fp
+
+    n_events = n_invalid = n_false_alarms = 0
+    lags = []
+    for each in outcomes:
+        events, n_left_out = _scorable(each, event)
+        matching = match_detections([found.time for found in each.decisions.detections if found.event == event], events)
+        n_events += len(events)
+        n_invalid += n_left_out
+        n_false_alarms += matching.n_false_alarms
+        lags.append(matching.lag_s)
+    lag_s = np.concatenate(lags)
+    return {
+        "auc": area_under_roc(pooled.labels, pooled.probability),
+        "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+        "recall": _ratio(tp, tp + fn),
+        "false_positive_rate": _ratio(fp, fp + tn),
+        "n_events": n_events,
+        "n_events_invalid": n_invalid,
+        "event_recall": _ratio(len(lag_s), n_events),
+        "false_alarms_per_min": _ratio(60 * n_false_alarms, seconds),
+        "lag_s": {
+            "median": float(np.median(lag_s)) if len(lag_s) else None,
+            "p95": float(np.percentile(lag_s, 95)) if len(lag_s) else None,
+        },
+        "members": {name: {"auc": area_under_roc(pooled.labels, each)} for name, each in pooled.members.items()},
+    }
+
+
+def _mean_score(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def mean(values: list[float | None]) -> float | None:
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if defined else None
+
+    names = ("auc", "recall", "false_positive_rate", "event_recall", "false_alarms_per_min")
+    return {
+        **{name: mean([each[name] for each in scores]) for name in names},
+        "confusion": {cell: sum(each["confusion"][cell] for each in scores) for cell in ("tn", "fp", "fn", "tp")},
+        **{name: sum(each[name] for each in scores) for name in ("n_events", "n_events_invalid")},
+        "lag_s": {part: mean([each["lag_s"][part] for each in scores]) for part in ("median", "p95")},
+        "members": {
+            name: {"auc": mean([each["members"][name]["auc"] for each in scores])}
+            for name in (scores[0]["members"] if scores else ())
+        },
+    }
+
+
+def _match_windows(events: Sequence[Annotation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return first and last time at which a detection matches each event, both included."""
+    onsets = np.array([event.onset for event in events], dtype=np.float64)
+    durations = np.array([event.duration for event in events], dtype=np.float64)
+    return onsets - EARLY_S - _TIME_TOLERANCE_S, onsets + np.maximum(durations, MATCH_S) + _TIME_TOLERANCE_S
+
+
+def _scorable(outcome: Outcome, event: str) -> tuple[list[Annotation], int]:
+    """Return the events with a valid decision in their match window, and the number of the others."""
+    events = outcome.events.get(event, ())
+    times = outcome.decisions.times[outcome.decisions.valid]
+    starts, ends = _match_windows(events)
+    is_seen = np.searchsorted(times, ends, side="right") > np.searchsorted(times, starts, side="left")
+    kept = [each for each, seen in zip(events, is_seen, strict=True) if seen]
+    return kept, len(events) - len(kept)
+
+
+def _detection_times(outcome: Outcome, column: int, settings: DecisionSettings) -> NDArray[np.float64]:
+    decisions = outcome.decisions
+    above = decisions.valid & (decisions.probability[:, column] >= np.float32(settings.threshold))
+    indices, _ = find_detections(decisions.samples, above, settings)
+    return decisions.times[indices]
+
+
+def _valid_seconds(outcomes: Sequence[Outcome]) -> float:
+    return float(sum(np.count_nonzero(each.decisions.valid) * each.hop_s for each in outcomes))
+
+
+def _column(outcomes: Sequence[Outcome], event: str) -> int:
+    names = outcomes[0].decisions.event_names
+    if event not in names:
+        raise EventError(f"event: expected one of {', '.join(names)}, found '{event}'")
+    return names.index(event)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

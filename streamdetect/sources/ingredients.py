@@ -1,0 +1,438 @@
+"""What simulated EEG is made of: one pure function an ingredient, its source beside its constants.
+
+All functions work in µV and samples, take their random generator as an argument and return arrays of shape
+``(n_channels, n_times)`` or ``(n_times,)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, interpolate, signal
+
+from streamdetect.sources.montage import scalp_angles
+
+Floats = NDArray[np.float64]
+
+# Trials, Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47. The order is the paper's; the durations
+# are the medians (s) and the spreads within a subject (SD of the logarithm) over 780 trials of subjects 1 to 3 of the
+# data released with it.
+EVENT_NAMES = ("HandStart", "FirstDigitTouch", "BothStartLoadPhase", "LiftOff", "Replace", "BothReleased")
+INTERVALS_S = {  # from the event before: (median, SD of the logarithm)
+    "FirstDigitTouch": (0.80, 0.17),
+    "BothStartLoadPhase": (0.08, 0.50),
+    "LiftOff": (0.22, 0.50),
+    "Replace": (3.10, 0.05),
+    "BothReleased": (0.20, 0.45),
+}
+REST_S = (5.2, 0.45)  # from BothReleased to the next HandStart: 3.6 to 4.3 in series with one surface, 11 to 13 else
+FIRST_HAND_START_S = 2.4  # median over the 24 series
+
+# Volume conduction makes electrodes within 10 to 12 cm of each other alike, a source's field falls off over a few cm:
+# Srinivasan, Nunez, Silberstein, IEEE Trans Biomed Eng 1998, doi:10.1109/10.686789.
+BACKGROUND_ANGLE_DEG = 45.0
+SOURCE_ANGLE_DEG = 28.0
+
+# An aperiodic spectrum flattens towards slow frequencies ("knee"): Donoghue et al., Nat Neurosci 2020,
+# doi:10.1038/s41593-020-00744-x.
+BACKGROUND_KNEE_HZ = 0.5
+
+# BrainAmp amplifiers cut below 0.016 Hz (Luciw et al. 2014). An electrode's random walk behind such a high-pass is an
+# Ornstein-Uhlenbeck process with this time constant.
+AMPLIFIER_TIME_CONSTANT_S = 1.0 / (2.0 * np.pi * 0.016)
+
+# Event-related desynchronisation: mu from about 2 s before the movement and beta from about 1 s before it, contralateral
+# first, then on both sides; after the movement beta rebounds within 1 s: Pfurtscheller and Lopes da Silva, Clin
+# Neurophysiol 1999, doi:10.1016/S1388-2457(99)00141-8; Pfurtscheller et al., Electroenceph clin Neurophysiol 1997,
+# "On the existence of different types of central beta rhythms below 30 Hz".
+MU_LEAD_S, MU_RECOVERY_S = 1.8, 1.6
+BETA_LEAD_S, BETA_RECOVERY_S = 1.2, 0.5
+REBOUND_DELAY_S, REBOUND_SD_S = 1.0, 0.3
+RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
+IPSILATERAL_SHARE = 0.5  # of the contralateral depth
+DEPTH_SD = 0.2  # relative, from trial to trial
+
+# Movement-related cortical potential, seconds after the onset of movement and share of the peak. The early
+# Bereitschaftspotential is widespread around the vertex, the late one steeper and contralateral; after the onset the
+# motor potential turns into the reafferent positivity: Shibasaki and Hallett, Clin Neurophysiol 2006,
+# doi:10.1016/j.clinph.2006.04.025.
+MRCP_EARLY = ((-1.6, 0.0), (-1.0, -0.15), (-0.5, -0.45), (0.0, -1.0), (0.15, -0.9), (0.5, 0.0), (0.8, 0.1), (1.4, 0.0))
+MRCP_LATE = ((-0.6, 0.0), (-0.3, -0.3), (0.0, -0.9), (0.08, -1.0), (0.2, -0.1), (0.32, 0.6), (0.6, 0.2), (1.2, 0.0))
+MRCP_JITTER_S = 0.04  # of the potential against the event in the file
+MRCP_SD = 0.3  # relative, from trial to trial
+
+# Making and breaking contact excites the fingertips' afferents (Johansson and Flanagan, Nat Rev Neurosci 2009,
+# doi:10.1038/nrn2621) and evokes P50, N80, P100 and N140 of a few µV over the contralateral hand area (Kekoni et al.,
+# Biol Psychol 1997, doi:10.1016/S0301-0511(97)05242-6).
+CONTACT_POTENTIAL = (
+    (0.02, 0.0),
+    (0.05, 0.4),
+    (0.075, -0.3),
+    (0.1, 0.8),
+    (0.145, -1.0),
+    (0.25, 0.5),
+    (0.4, 0.0),
+)
+CONTACT_EVENTS = ("FirstDigitTouch", "LiftOff", "Replace", "BothReleased")
+
+# Blinks: intervals log-normal (Bentivoglio et al., Mov Disord 1997, doi:10.1002/mds.870120629); 0.2 to 0.4 s long, largest
+# above the eyes and down to a tenth at the vertex (Lins et al., Brain Topogr 1993, doi:10.1007/BF01234127).
+BLINK_DURATION_S = (0.2, 0.4)
+BLINK_INTERVAL_SD = 0.7  # of the logarithm
+BLINK_ANGLE_DEG = 35.0
+
+# Muscles of the temples, the forehead and the neck: broad-band from 20 Hz up, at the edge of the cap (Goncharova et al.,
+# Clin Neurophysiol 2003, doi:10.1016/S1388-2457(03)00093-2).
+MUSCLE_SITES = ("Fp1", "Fp2", "F7", "F8", "T7", "T8", "TP9", "TP10", "PO9", "PO10")
+MUSCLE_BAND_HZ = (20.0, 200.0)
+MUSCLE_DURATION_S = (0.3, 2.0)
+MUSCLE_ANGLE_DEG = 20.0
+
+# The mains of Umeå, where WAY-EEG-GAL was recorded, and its odd harmonic.
+LINE_HZ = 50.0
+LINE_THIRD_HARMONIC = 0.25
+
+
+def draw_trials(
+    rng: np.random.Generator, medians_s: dict[str, float], rest_s: float, n_trials: int, sfreq: float
+) -> dict[str, NDArray[np.int64]]:
+    """Draw when the six events of each trial happen.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    medians_s : dict of str to float
+        The subject's median interval in s from the event before, for each event but the first.
+    rest_s : float
+        The series' median time in s from the last event of a trial to the first of the next.
+    n_trials : int
+        Number of trials.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    dict of str to ndarray of int64, shape (n_trials,)
+        Sample of each event, in the order of a trial.
+    """
+    rests = rng.lognormal(np.log(rest_s), REST_S[1], n_trials)
+    # 1.6 s is the shortest rest in the data
+    steps = [np.concatenate([[FIRST_HAND_START_S], np.maximum(rests[1:], 1.6)])]
+    for name, (_, spread) in INTERVALS_S.items():
+        steps.append(rng.lognormal(np.log(medians_s[name]), spread, n_trials))
+    times = np.cumsum(np.array(steps).T).reshape(n_trials, len(EVENT_NAMES))  # trial by trial, event by event
+    return {name: np.round(times[:, k] * sfreq).astype(np.int64) for k, name in enumerate(EVENT_NAMES)}
+
+
+def spread(centre: str, ch_names: Sequence[str], angle_deg: float = SOURCE_ANGLE_DEG) -> Floats:
+    """Return how strongly each electrode sees a source: 1 at its centre, falling off as a Gaussian of the angle.
+
+    Parameters
+    ----------
+    centre : str
+        Electrode above the source.
+    ch_names : sequence of str
+        The electrodes.
+    angle_deg : float
+        Standard deviation of the Gaussian in degrees.
+
+    Returns
+    -------
+    ndarray, shape (n_channels,), float64
+    """
+    angles = scalp_angles(ch_names, [centre])[:, 0]
+    return np.exp(-0.5 * (angles / angle_deg) ** 2)
+
+
+def shape_noise(rng: np.random.Generator, n_rows: int, n_times: int, sfreq: float, power: Floats) -> Floats:
+    """Return Gaussian noise with a given spectrum and a mean square of 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_rows, n_times : int
+        Shape of the noise.
+    sfreq : float
+        Sampling rate in Hz.
+    power : ndarray, shape (n_freqs,), float64
+        Power at the frequencies of `noise_freqs`, in any unit.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_times), float64
+    """
+    gain = np.sqrt(power / np.sum(power))
+    coefs = rng.standard_normal((n_rows, len(gain))) + 1j * rng.standard_normal((n_rows, len(gain)))
+    n_fft = 2 * (len(gain) - 1)
+    return fft.irfft(coefs * gain, n=n_fft)[:, :n_times] * (n_fft / 2)
+
+
+def noise_freqs(n_times: int, sfreq: float) -> Floats:
+    """Return the frequencies (Hz) at which `shape_noise` takes its spectrum."""
+    return fft.rfftfreq(fft.next_fast_len(n_times + n_times % 2, real=True) // 2 * 2, 1.0 / sfreq)
+
+
+def make_background(
+    rng: np.random.Generator, ch_names: Sequence[str], n_times: int, sfreq: float, exponent: float
+) -> Floats:
+    """Return 1/f noise that neighbouring electrodes share, with a mean square of 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    ch_names : sequence of str
+        The electrodes.
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    exponent : float
+        Power falls as ``1 / f ** exponent``.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times), float64
+    """
+    freqs = noise_freqs(n_times, sfreq)
+    independent = shape_noise(rng, len(ch_names), n_times, sfreq, 1.0 / (BACKGROUND_KNEE_HZ + freqs) ** exponent)
+    correlation = np.exp(-scalp_angles(ch_names, ch_names) / BACKGROUND_ANGLE_DEG)  # positive definite on a sphere
+    return np.linalg.cholesky(correlation) @ independent
+
+
+def make_rhythm(rng: np.random.Generator, n_times: int, sfreq: float, peak_hz: float, width_hz: float) -> Floats:
+    """Return a rhythm that waxes and wanes: noise with one spectral peak and a mean square of 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    peak_hz, width_hz : float
+        Centre and standard deviation of the peak in Hz; spindles last about ``1 / (2 * width_hz)`` s.
+
+    Returns
+    -------
+    ndarray, shape (n_times,), float64
+    """
+    freqs = noise_freqs(n_times, sfreq)
+    return shape_noise(rng, 1, n_times, sfreq, np.exp(-0.5 * ((freqs - peak_hz) / width_hz) ** 2))[0]
+
+
+def make_drift(
+    rng: np.random.Generator, n_channels: int, n_times: int, sfreq: float, time_constant_s: float
+) -> Floats:
+    """Return each electrode's own slow wandering (Ornstein-Uhlenbeck), with a mean square of 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_channels, n_times : int
+        Shape of the drift.
+    sfreq : float
+        Sampling rate in Hz.
+    time_constant_s : float
+        Time in s after which the electrode has forgotten its potential.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times), float64
+    """
+    keep = np.exp(-1.0 / (time_constant_s * sfreq))
+    steps = np.sqrt(1.0 - keep**2) * rng.standard_normal((n_channels, n_times))
+    start = keep * rng.standard_normal((n_channels, 1))
+    return signal.lfilter([1.0], [1.0, -keep], steps, axis=1, zi=start)[0]
+
+
+def desynchronise(
+    n_times: int,
+    sfreq: float,
+    onsets: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    depths: Floats,
+    lead_s: float,
+    recovery_s: float,
+) -> Floats:
+    """Return the share of a rhythm's power that is left around movements.
+
+    Parameters
+    ----------
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    onsets, ends : ndarray of int64, shape (n_trials,)
+        Samples at which the movements start and end.
+    depths : ndarray, shape (n_trials,), float64
+        Share of the power that is lost during each movement, 0 to 1.
+    lead_s, recovery_s : float
+        The loss builds up for this long before the movement, and is made good this long after it.
+
+    Returns
+    -------
+    ndarray, shape (n_times,), float64
+        1 at rest, ``1 - depth`` during a movement.
+    """
+    lost = np.zeros(n_times)
+    for onset, end, depth in zip(onsets, ends, depths, strict=True):
+        knots = np.array([onset - lead_s * sfreq, onset, end, end + recovery_s * sfreq])
+        first, stop = max(0, int(knots[0])), min(n_times, int(knots[3]) + 1)
+        course = np.interp(np.arange(first, stop), knots, [0.0, 1.0, 1.0, 0.0])
+        lost[first:stop] = np.maximum(lost[first:stop], depth * 0.5 * (1.0 - np.cos(np.pi * course)))
+    return 1.0 - lost
+
+
+def rebound(n_times: int, sfreq: float, ends: NDArray[np.int64], height: float) -> Floats:
+    """Return the factor by which beta power exceeds its rest after movements.
+
+    Parameters
+    ----------
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    ends : ndarray of int64, shape (n_trials,)
+        Samples at which the movements end.
+    height : float
+        Excess at the top, as a share of the power at rest.
+
+    Returns
+    -------
+    ndarray, shape (n_times,), float64
+    """
+    excess = np.zeros(n_times)
+    half = round(4 * REBOUND_SD_S * sfreq)
+    bump = np.exp(-0.5 * (np.arange(-half, half + 1) / (REBOUND_SD_S * sfreq)) ** 2)
+    _add_at(excess, bump * height, ends + round(REBOUND_DELAY_S * sfreq) - half)
+    return 1.0 + excess
+
+
+def evoke(
+    n_times: int, sfreq: float, onsets: NDArray[np.int64], knots: Sequence[tuple[float, float]], amplitudes: Floats
+) -> Floats:
+    """Return one potential a trial, time-locked to its onset.
+
+    Parameters
+    ----------
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    onsets : ndarray of int64, shape (n_trials,)
+        Samples to which the potential is locked.
+    knots : sequence of (float, float)
+        Time in s after the onset and potential; in between, a smooth curve without overshoot.
+    amplitudes : ndarray, shape (n_trials,), float64
+        Factor for each trial.
+
+    Returns
+    -------
+    ndarray, shape (n_times,), float64
+    """
+    times, values = np.array(knots).T
+    samples = np.arange(round(times[0] * sfreq), round(times[-1] * sfreq) + 1)
+    wave = interpolate.PchipInterpolator(times, values)(np.clip(samples / sfreq, times[0], times[-1]))
+    course = np.zeros(n_times)
+    for onset, amplitude in zip(onsets, amplitudes, strict=True):
+        _add_at(course, amplitude * wave, np.array([onset + samples[0]]))
+    return course
+
+
+def make_blinks(rng: np.random.Generator, n_times: int, sfreq: float, rate_per_min: float) -> Floats:
+    """Return the course of blinks of varied length, about 1 high each.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    rate_per_min : float
+        Mean number of blinks a minute.
+
+    Returns
+    -------
+    ndarray, shape (n_times,), float64
+    """
+    course = np.zeros(n_times)
+    mean_log = np.log(60.0 / rate_per_min) - 0.5 * BLINK_INTERVAL_SD**2
+    start = rng.lognormal(mean_log, BLINK_INTERVAL_SD) * sfreq
+    while start < n_times:
+        n_blink = round(rng.uniform(*BLINK_DURATION_S) * sfreq)
+        _add_at(course, rng.lognormal(0.0, 0.2) * signal.windows.hann(n_blink), np.array([round(start)]))
+        start += n_blink + rng.lognormal(mean_log, BLINK_INTERVAL_SD) * sfreq
+    return course
+
+
+def make_muscle(
+    rng: np.random.Generator, ch_names: Sequence[str], n_times: int, sfreq: float, rate_per_min: float
+) -> Floats:
+    """Return bursts of muscle activity at the edge of the cap, about 1 RMS at their centre.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    ch_names : sequence of str
+        The electrodes.
+    n_times : int
+        Number of samples.
+    sfreq : float
+        Sampling rate in Hz.
+    rate_per_min : float
+        Mean number of bursts a minute.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times), float64
+    """
+    muscle = np.zeros((len(ch_names), n_times))
+    sos = signal.butter(2, MUSCLE_BAND_HZ, "bandpass", fs=sfreq, output="sos")
+    gain = np.sqrt(sfreq / 2.0 / (MUSCLE_BAND_HZ[1] - MUSCLE_BAND_HZ[0]))
+    for _ in range(rng.poisson(rate_per_min * n_times / sfreq / 60.0)):
+        site, start = rng.choice(MUSCLE_SITES), int(rng.integers(n_times))
+        n_burst = min(round(rng.uniform(*MUSCLE_DURATION_S) * sfreq), n_times - start)
+        burst = gain * signal.sosfilt(sos, rng.standard_normal(n_burst)) * signal.windows.tukey(n_burst, 0.5)
+        muscle[:, start : start + n_burst] += np.outer(
+            spread(site, ch_names, MUSCLE_ANGLE_DEG), rng.lognormal(0.0, 0.5) * burst
+        )
+    return muscle
+
+
+def make_line_noise(rng: np.random.Generator, n_channels: int, n_times: int, sfreq: float) -> Floats:
+    """Return the mains' hum, about 1 high, with a strength of its own at each electrode.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_channels, n_times : int
+        Shape of the hum.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times), float64
+    """
+    phase = 2.0 * np.pi * LINE_HZ / sfreq * np.arange(n_times) + rng.uniform(0.0, 2.0 * np.pi)
+    hum = np.sin(phase) + LINE_THIRD_HARMONIC * np.sin(3.0 * phase)
+    return np.outer(rng.lognormal(0.0, 0.5, n_channels), hum)
+
+
+def _add_at(course: Floats, wave: Floats, starts: NDArray[np.int64]) -> None:
+    """Add a wave at each start, in place; what would lie outside the course is left off."""
+    for start in starts:
+        first, stop = max(0, start), min(len(course), start + len(wave))
+        if first < stop:
+            course[first:stop] += wave[first - start : stop - start]

@@ -1,0 +1,128 @@
+"""Causal filters, with their state carried from chunk to chunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+from streamdetect.chunk import Chunk
+from streamdetect.errors import InputError
+from streamdetect.settings import FilterSettings
+
+SETTLED = 1e-3  # a filter has settled when its slowest mode has decayed to this share (-60 dB)
+
+
+def design_filter(settings: FilterSettings, sfreq: float) -> NDArray[np.float64]:
+    """Design a Butterworth filter.
+
+    Parameters
+    ----------
+    settings : FilterSettings
+        Pass band in Hz and order.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    ndarray, shape (n_sections, 6), float64
+        Second-order sections: a ``b, a`` form of a low cutoff loses its poles to rounding.
+
+    Raises
+    ------
+    InputError
+        An edge of the pass band is not below half the sampling rate.
+    """
+    edges = [freq for freq in (settings.l_freq, settings.h_freq) if freq is not None]
+    if max(edges) >= sfreq / 2:
+        raise InputError(
+            f"filter {settings.label}: its edge must be below half the sampling rate, which is {sfreq / 2:g} Hz here; "
+            "use a recording with a higher sampling rate or other features"
+        )
+    kind = "bandpass" if len(edges) == 2 else "highpass" if settings.h_freq is None else "lowpass"
+    return signal.butter(settings.order, edges if len(edges) == 2 else edges[0], kind, fs=sfreq, output="sos")
+
+
+def settling_samples(sos: NDArray[np.float64]) -> int:
+    """Return how many samples a filter needs to forget a step.
+
+    Parameters
+    ----------
+    sos : ndarray, shape (n_sections, 6)
+        Second-order sections.
+
+    Returns
+    -------
+    int
+        Samples until the slowest mode has decayed to 0.1 %.
+    """
+    slowest = max(float(np.abs(np.roots(section[3:])).max()) for section in sos)
+    return math.ceil(math.log(SETTLED) / math.log(slowest)) if slowest > 0 else 0
+
+
+class FilterBank:
+    """Runs each filter of a bank over each channel.
+
+    Parameters
+    ----------
+    filters : tuple of FilterSettings
+        The bank.
+    n_channels : int
+        Number of channels.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Notes
+    -----
+    Delay: that of the causal filters, none besides. State: two numbers a section, filter and channel, begun at the
+    steady state for the first sample, so that an electrode's offset makes no transient.
+    """
+
+    def __init__(self, filters: tuple[FilterSettings, ...], n_channels: int, sfreq: float) -> None:
+        self.n_channels = n_channels
+        self._designs = [design_filter(settings, sfreq) for settings in filters]
+        # one second-order section at a time through lfilter: a fifth of sosfilt's overhead on a chunk of 20 ms
+        self._sections = [[(row[:3].copy(), row[3:].copy()) for row in sos] for sos in self._designs]
+        self.settling_samples = max(settling_samples(sos) for sos in self._designs)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: the next sample begins from its steady state."""
+        self._states: list[list[NDArray[np.float64]]] | None = None
+
+    def process(self, chunk: Chunk) -> Chunk:
+        """Filter a chunk.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Finite samples, shape (n_channels, n_times).
+
+        Returns
+        -------
+        Chunk
+            Shape (n_filters * n_channels, n_times): filter by filter, within a filter channel by channel.
+        """
+        if chunk.restart:
+            self.reset()
+        if chunk.n_times == 0:
+            return replace(chunk, data=np.empty((len(self._designs) * self.n_channels, 0)))
+        if self._states is None:
+            first = chunk.data[:, 0]
+            self._states = [
+                [np.outer(first, zi) for zi in signal.sosfilt_zi(sos)] for sos in self._designs
+            ]  # (n_channels, 2) a section
+        outputs = []
+        for sections, states in zip(self._sections, self._states, strict=True):
+            data = chunk.data
+            for i, (b, a) in enumerate(sections):
+                data, states[i] = signal.lfilter(b, a, data, axis=-1, zi=states[i])
+            outputs.append(data)
+        return replace(chunk, data=outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+
+    def flush(self) -> tuple[()]:
+        """Return what is held back: nothing."""
+        return ()

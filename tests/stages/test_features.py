@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import signal
+
+from streamdetect.chunk import Chunk
+from streamdetect.detector import FeaturePipeline
+from streamdetect.errors import InputError
+from streamdetect.settings import FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.stages.features import POWER_FLOOR_UV2
+from streamdetect.stages.preprocess import FilterBank, design_filter, settling_samples
+
+NO_FLAT = HealthSettings(max_gap_samples=100, flat_samples=0)
+
+
+def features_of(data, sfreq, settings_):
+    pipeline = FeaturePipeline(len(data), sfreq, NO_FLAT, settings_)
+    return pipeline, pipeline.process(Chunk(data, np.arange(data.shape[1]) / sfreq))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_times=st.integers(1, 220),
+    window=st.integers(1, 80),
+    hop=st.integers(1, 50),
+    offset=st.sampled_from([0.0, 1e-3, -0.02]),
+)
+def test_streaming_power_is_the_naive_power(seed, n_times, window, hop, offset):
+    data = offset + 1e-5 * np.random.default_rng(seed).standard_normal((2, n_times))
+    settings_ = FeatureSettings("raw", (FilterSettings(None, 30.0),), window, hop, log=False)
+    _, block = features_of(data, 160.0, settings_)
+    expected = naive.average_power(data, 160.0, h_freq=30.0, order=4, window_samples=window, hop_samples=hop).reshape(
+        -1, 2
+    )
+    assert block.values.shape == expected.shape
+    np.testing.assert_allclose(block.values, expected, rtol=1e-6)  # one rounding to float32 is 6e-8
+
+
+def test_a_bank_orders_features_filter_by_filter():
+    data = 1e-5 * np.random.default_rng(0).standard_normal((2, 300))
+    bands = (FilterSettings(None, 20.0), FilterSettings(8.0, 12.0, 2))
+    _, block = features_of(data, 100.0, FeatureSettings("bank", bands, 100, 50, log=True))
+    low = naive.average_power(data, 100.0, h_freq=20.0, order=4, window_samples=100, hop_samples=50)
+    mu = naive.average_power(data, 100.0, l_freq=8.0, h_freq=12.0, order=2, window_samples=100, hop_samples=50)
+    np.testing.assert_allclose(block.values, np.log10(np.hstack([low, mu])), rtol=1e-5, atol=1e-6)
+
+
+def test_decisions_are_stamped_at_the_last_sample_of_their_window():
+    data = 1e-5 * np.random.default_rng(0).standard_normal((1, 25))
+    _, block = features_of(data, 100.0, FeatureSettings("raw", (FilterSettings(None, 20.0),), 10, 4, log=False))
+    np.testing.assert_array_equal(block.samples, [3, 7, 11, 15, 19, 23])
+    np.testing.assert_array_equal(block.times, block.samples / 100.0)
+
+
+def test_valid_decisions_are_those_of_the_naive_rule():
+    rng = np.random.default_rng(3)
+    data = 1e-5 * rng.standard_normal((1, 3000))
+    bad = rng.random(3000) < 0.004
+    data[:, bad] = np.nan
+    pipeline, block = features_of(data, 100.0, FeatureSettings("raw", (FilterSettings(None, 20.0),), 30, 3, log=False))
+    expected = naive.valid_decisions(bad, block.samples.tolist(), pipeline.warmup_samples)
+    np.testing.assert_array_equal(block.quality == 0, expected)
+    assert 0 < sum(expected) < len(expected)
+
+
+def test_rounding_does_not_drift_over_a_long_recording():
+    rng = np.random.default_rng(0)
+    data = 1e-5 * rng.standard_normal((1, 400_000))
+    data[:, :1000] = 0.05  # 2.5e9 µV² once: a running sum would carry its rounding for ever
+    settings_ = FeatureSettings("raw", (FilterSettings(None, 30.0),), 160, 160, log=False)
+    _, block = features_of(data, 160.0, settings_)
+    tail = data[:, -2000:]
+    sos = design_filter(FilterSettings(None, 30.0), 160.0)
+    last = signal.sosfilt(sos, tail)[0, -160:] * 1e6
+    assert block.values[-1, 0] == pytest.approx(np.mean(last**2), rel=1e-6)
+
+
+def test_silence_has_the_floor_power_and_no_infinity():
+    _, block = features_of(np.zeros((1, 50)), 100.0, FeatureSettings("p", (FilterSettings(None, 20.0),), 10, 5, True))
+    np.testing.assert_array_equal(block.values, np.float32(np.log10(POWER_FLOOR_UV2)))
+
+
+def test_an_electrode_offset_makes_no_transient():
+    bank = FilterBank((FilterSettings(1.0, 20.0),), 1, 100.0)
+    health = FeaturePipeline(1, 100.0, NO_FLAT, FeatureSettings("p", (FilterSettings(1.0, 20.0),), 10, 5, False))
+    block = health.process(Chunk(np.full((1, 200), 0.02), np.arange(200) / 100))
+    assert block.values.max() < 1e-6
+    assert bank.settling_samples > 50
+
+
+def test_settling_time_is_when_the_impulse_response_has_died():
+    sos = design_filter(FilterSettings(None, 30.0), 500.0)
+    n = settling_samples(sos)
+    impulse = np.zeros(2000)
+    impulse[0] = 1
+    response = np.abs(signal.sosfilt(sos, impulse))
+    assert response[n:].max() < 2e-3 * response.max()
+    assert response[n // 3 :].max() > 2e-3 * response.max()
+
+
+def test_a_filter_beyond_half_the_sampling_rate_is_refused():
+    with pytest.raises(InputError, match="below half the sampling rate, which is 25 Hz"):
+        FilterBank((FilterSettings(None, 30.0),), 1, 50.0)
+
+
+def test_chunk_of_other_channels_is_refused():
+    pipeline = FeaturePipeline(2, 100.0, NO_FLAT, FeatureSettings("p", (FilterSettings(None, 20.0),), 10, 5, True))
+    with pytest.raises(ValueError, match="chunk has 3 channels, expected 2"):
+        pipeline.process(Chunk(np.zeros((3, 5)), np.zeros(5)))

@@ -1,0 +1,163 @@
+"""Every streaming block keeps the contract, with Hypothesis choosing the cuts."""
+
+from __future__ import annotations
+
+import contract
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamdetect.chunk import Chunk, Quality
+from streamdetect.decisions import Decisions
+from streamdetect.detector import Detector, FeaturePipeline
+from streamdetect.settings import DecisionSettings, FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.stages.decision import DecisionStage
+from streamdetect.stages.features import WindowPower
+from streamdetect.stages.health import Health
+from streamdetect.stages.preprocess import FilterBank
+
+SFREQ = 100.0
+N_CHANNELS = 3
+HEALTH = HealthSettings(max_gap_samples=12, flat_samples=30)
+POWER = FeatureSettings("power", (FilterSettings(None, 30.0),), window_samples=50, hop_samples=4, log=True)
+BANK = FeatureSettings(
+    "bank", (FilterSettings(8.0, 13.0, 2), FilterSettings(None, 5.0)), window_samples=33, hop_samples=1, log=False
+)
+
+
+@st.composite
+def signals(draw) -> list[Chunk]:
+    """Chunks with noise, NaN, infinities, flat stretches, gaps and restarts; the last may be empty."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    chunks, first = [], 0
+    for _ in range(draw(st.integers(1, 4))):
+        n_times = draw(st.integers(0, 260))
+        data = 1e-5 * rng.standard_normal((N_CHANNELS, n_times)) + rng.normal(0, 1e-3, (N_CHANNELS, 1))
+        for _ in range(draw(st.integers(0, 3))):
+            start, length = draw(st.integers(0, 250)), draw(st.integers(1, 70))
+            channel = draw(st.integers(0, N_CHANNELS - 1))
+            data[channel, start : start + length] = draw(st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0]))
+        n_lost = draw(st.sampled_from([0, 0, 1, 5, 12, 13, 40])) if chunks else 0
+        first += n_lost
+        times = (first + np.arange(n_times)) / SFREQ
+        chunks.append(Chunk(data, times, n_lost=n_lost, restart=bool(chunks) and draw(st.integers(0, 5)) == 0))
+        first += n_times
+    return chunks
+
+
+@st.composite
+def cutters(draw):
+    """A function that cuts a chunk at random places, empty and one-sample pieces included."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scale = draw(st.sampled_from([1, 3, 20, 200]))
+
+    def recut(chunk: Chunk) -> list[Chunk]:
+        sizes, left = [], chunk.n_times
+        while left:
+            size = min(left, int(rng.integers(0, scale + 1)))
+            sizes.append(size)
+            left -= size
+        return contract.cut(chunk, [*sizes, 0])
+
+    return recut
+
+
+class AfterHealth:
+    """A block behind the health stage, so that it gets what it gets in the pipeline."""
+
+    def __init__(self, *blocks) -> None:
+        self.health = Health(N_CHANNELS, SFREQ, HEALTH)
+        self.blocks = blocks
+
+    def reset(self) -> None:
+        for block in (self.health, *self.blocks):
+            block.reset()
+
+    def process(self, chunk: Chunk) -> list:
+        pieces: list = self.health.process(chunk)
+        for block in self.blocks:
+            pieces = [block.process(piece) for piece in pieces]
+        return pieces
+
+    def flush(self) -> tuple[()]:
+        return ()
+
+
+def make_bank():
+    return FilterBank(BANK.filters, N_CHANNELS, SFREQ)
+
+
+def make_power():
+    return WindowPower(2 * N_CHANNELS, window_samples=33, hop_samples=7, settling_samples=40, log=True)
+
+
+BLOCKS = {
+    "health": lambda: Health(N_CHANNELS, SFREQ, HEALTH),
+    "preprocess": lambda: AfterHealth(make_bank()),
+    "features": lambda: AfterHealth(make_bank(), make_power()),
+    "pipeline power": lambda: FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, POWER),
+    "pipeline bank": lambda: FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, BANK),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@settings(max_examples=60, deadline=None)
+@given(chunks=signals(), recut=cutters())
+def test_block_keeps_the_contract(name, chunks, recut):
+    contract.check_block(BLOCKS[name], chunks, recut)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chunks=signals(), recut=cutters())
+def test_detector_keeps_the_contract(tiny_model, chunks, recut):
+    contract.check_block(lambda: Detector(tiny_model), chunks, recut)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(0, 60), min_size=1, max_size=8))
+def test_decision_stage_keeps_the_contract(seed, cuts):
+    rng = np.random.default_rng(seed)
+    n = sum(cuts)
+    probability = rng.choice([0.1, 0.5, 0.9, np.nan], size=(n, 2), p=[0.2, 0.1, 0.65, 0.05]).astype(np.float32)
+    quality = np.isnan(probability).any(axis=1).astype(np.uint8)
+    whole = Decisions(("a", "b"), np.arange(n) * 10, np.arange(n) / 50, quality, probability, {"lda": probability})
+    stage = DecisionStage((DecisionSettings(0.5, 30, 100), DecisionSettings(0.6, 0, 0)))
+    expected = stage.process(whole).detections
+    stage.reset()
+    found, start = [], 0
+    for size in cuts:
+        part = slice(start, start + size)
+        found += stage.process(
+            Decisions(whole.event_names, whole.samples[part], whole.times[part], quality[part], probability[part], {})
+        ).detections
+        start += size
+    assert sorted(found, key=lambda d: (d.event, d.sample)) == sorted(expected, key=lambda d: (d.event, d.sample))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_float32_input_gives_the_float64_answer_of_the_same_values(name):
+    data = np.random.default_rng(0).standard_normal((N_CHANNELS, 300)).astype(np.float32) * np.float32(1e-5)
+    times = np.arange(300) / SFREQ
+    from_float32 = contract.collect(BLOCKS[name](), [Chunk(data, times)])
+    from_float64 = contract.collect(BLOCKS[name](), [Chunk(data.astype(np.float64), times)])
+    contract.assert_same(from_float32, from_float64)
+
+
+@pytest.mark.parametrize("settings_", [POWER, BANK], ids=["power", "bank"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_a_bad_channel_makes_decisions_invalid_and_keeps_them_finite(settings_, bad):
+    pipeline = FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, settings_)
+    data = 1e-5 * np.random.default_rng(1).standard_normal((N_CHANNELS, 900))
+    data[1, 300:400] = bad
+    block = pipeline.process(Chunk(data, np.arange(900) / SFREQ))
+    assert np.isfinite(block.values).all()
+    flat = bad == 0.0
+    first_bad = 300 + (HEALTH.flat_samples - 1 if flat else 0)
+    expected_bad = np.zeros(900, dtype=bool)
+    expected_bad[first_bad:400] = True
+    during = (block.samples >= first_bad) & (block.samples < 400)
+    assert set(block.quality[during]) == {Quality.FLAT if flat else Quality.NON_FINITE}
+    after = block.samples >= 400 + pipeline.warmup_samples
+    assert (block.quality[after] == Quality.GOOD).all()
+    assert after.any()
