@@ -42,6 +42,8 @@ def collect(block, chunks) -> dict[str, np.ndarray]:
 def join(outputs) -> dict[str, np.ndarray]:
     """Join the arrays of consecutive outputs along time."""
     joined: dict[str, np.ndarray] = {}
+    if not outputs:
+        return joined
     for field in fields(outputs[0]):
         values = [getattr(output, field.name) for output in outputs]
         if isinstance(values[0], np.ndarray):

@@ -183,16 +183,18 @@ def match_detections(detection_times: ArrayLike, events: Sequence[Annotation]) -
 
     event_index = np.full(len(times), -1, dtype=np.int64)
     is_extra = np.zeros(len(times), dtype=bool)
-    is_matched = np.zeros(len(onsets), dtype=bool)
-    for detection in np.flatnonzero(first < stop):
-        held = np.arange(first[detection], stop[detection])
-        held = held[ends[held] >= times[detection]]
-        unmatched = held[~is_matched[held]]
-        if len(unmatched):
-            is_matched[unmatched[0]] = True
-            event_index[detection] = order[unmatched[0]]
-        else:
-            is_extra[detection] = len(held) > 0
+    is_matched = [False] * len(onsets)
+    near = np.flatnonzero(first < stop)
+    for detection, low, high in zip(near.tolist(), first[near].tolist(), stop[near].tolist(), strict=True):
+        for event in range(low, high):
+            if ends[event] < times[detection]:
+                continue
+            if not is_matched[event]:
+                is_matched[event] = True
+                event_index[detection] = order[event]
+                is_extra[detection] = False
+                break
+            is_extra[detection] = True
     hit = event_index >= 0
     return Matching(event_index, is_extra, times[hit] - onsets[event_index[hit]])
 

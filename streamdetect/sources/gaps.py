@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk
 
 # Amplifier drivers stamp blocks of samples when they arrive: that jitter is a few ms to tens of ms, and a block whose
-# samples all carry the same time looks like a gap of the block's length, rarely above 60 ms. LSL runs over TCP and loses
-# nothing in between: what it does lose, in a reconnection or a full buffer, is half a second and more.
+# samples all carry the same time looks like a gap of the block's length, rarely above 60 ms. LSL runs over TCP and
+# loses nothing in between: what it does lose, in a reconnection or a full buffer, is half a second and more.
 JITTER_TOLERANCE_S = 0.1
 # Longer than this a clock was set or a computer restarted: the difference of two time stamps no longer counts samples.
 # LSL's buffers hold 360 s by default, so no overflow alone reaches it.
@@ -62,8 +64,8 @@ class GapMarker:
         Returns
         -------
         list of Chunk
-            Views of the block, in order; empty for an empty block. ``n_lost`` is the gap in samples of the nominal rate;
-            ``restart`` is set instead where the clock went back, jumped ahead by more than 10 minutes or is not finite.
+            Views of the block, in order; empty for an empty block. ``n_lost`` is the gap in samples of the nominal
+            rate; ``restart`` is set instead where the clock went back, jumped ahead by more than 10 minutes or is not finite.
         """
         if data.shape[1] != len(times):
             raise ValueError(f"data has {data.shape[1]} samples, times has {len(times)}")
@@ -80,5 +82,5 @@ class GapMarker:
         starts = [0, *(1 + np.flatnonzero(restarts[1:] | (n_lost[1:] > 0))).tolist(), len(times)]
         return [
             Chunk(data[:, start:stop], times[start:stop], n_lost=int(n_lost[start]), restart=bool(restarts[start]))
-            for start, stop in zip(starts, starts[1:], strict=False)
+            for start, stop in pairwise(starts)
         ]

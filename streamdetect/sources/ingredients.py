@@ -27,7 +27,7 @@ INTERVALS_S = {  # from the event before: (median, SD of the logarithm)
     "Replace": (3.10, 0.05),
     "BothReleased": (0.20, 0.45),
 }
-REST_S = (5.2, 0.45)  # from BothReleased to the next HandStart: 3.6 to 4.3 in series with one surface, 11 to 13 else
+REST_S = (6.1, 0.45)  # from BothReleased to the next HandStart; means of 6.3 to 7.6 s in the subjects
 FIRST_HAND_START_S = 2.4  # median over the 24 series
 
 # Volume conduction makes electrodes within 10 to 12 cm of each other alike, a source's field falls off over a few cm:
@@ -147,7 +147,7 @@ def spread(centre: str, ch_names: Sequence[str], angle_deg: float = SOURCE_ANGLE
     return np.exp(-0.5 * (angles / angle_deg) ** 2)
 
 
-def shape_noise(rng: np.random.Generator, n_rows: int, n_times: int, sfreq: float, power: Floats) -> Floats:
+def shape_noise(rng: np.random.Generator, n_rows: int, n_times: int, power: Floats) -> Floats:
     """Return Gaussian noise with a given spectrum and a mean square of 1.
 
     Parameters
@@ -156,8 +156,6 @@ def shape_noise(rng: np.random.Generator, n_rows: int, n_times: int, sfreq: floa
         Source of chance.
     n_rows, n_times : int
         Shape of the noise.
-    sfreq : float
-        Sampling rate in Hz.
     power : ndarray, shape (n_freqs,), float64
         Power at the frequencies of `noise_freqs`, in any unit.
 
@@ -173,7 +171,7 @@ def shape_noise(rng: np.random.Generator, n_rows: int, n_times: int, sfreq: floa
 
 def noise_freqs(n_times: int, sfreq: float) -> Floats:
     """Return the frequencies (Hz) at which `shape_noise` takes its spectrum."""
-    return fft.rfftfreq(fft.next_fast_len(n_times + n_times % 2, real=True) // 2 * 2, 1.0 / sfreq)
+    return fft.rfftfreq(2 * fft.next_fast_len((n_times + 1) // 2), 1.0 / sfreq)
 
 
 def make_background(
@@ -199,7 +197,7 @@ def make_background(
     ndarray, shape (n_channels, n_times), float64
     """
     freqs = noise_freqs(n_times, sfreq)
-    independent = shape_noise(rng, len(ch_names), n_times, sfreq, 1.0 / (BACKGROUND_KNEE_HZ + freqs) ** exponent)
+    independent = shape_noise(rng, len(ch_names), n_times, 1.0 / (BACKGROUND_KNEE_HZ + freqs) ** exponent)
     correlation = np.exp(-scalp_angles(ch_names, ch_names) / BACKGROUND_ANGLE_DEG)  # positive definite on a sphere
     return np.linalg.cholesky(correlation) @ independent
 
@@ -223,7 +221,7 @@ def make_rhythm(rng: np.random.Generator, n_times: int, sfreq: float, peak_hz: f
     ndarray, shape (n_times,), float64
     """
     freqs = noise_freqs(n_times, sfreq)
-    return shape_noise(rng, 1, n_times, sfreq, np.exp(-0.5 * ((freqs - peak_hz) / width_hz) ** 2))[0]
+    return shape_noise(rng, 1, n_times, np.exp(-0.5 * ((freqs - peak_hz) / width_hz) ** 2))[0]
 
 
 def make_drift(

@@ -99,7 +99,7 @@ class Health:
             self._lost, self._restart = lost, restart
             return []
         self._lost, self._restart = 0, False
-        data, times = chunk.data, chunk.times
+        data, times = np.asarray(chunk.data, dtype=np.float64), chunk.times
         n_filled = 0
         if lost and not restart and self._last_time is not None:
             if self._bad_run + lost > self.settings.max_gap_samples:

@@ -1,0 +1,402 @@
+"""Simulated grasp-and-lift EEG, in the layout of the Grasp-and-Lift challenge or as a stream.
+
+A series is a sum of the ingredients in `ingredients.py`, scaled by `SimulationSettings`, by the traits of the subject
+and by the day of the series. The same seed, subject and series give the same samples, whichever others are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.chunk import Chunk, StreamInfo
+from streamdetect.errors import ChannelError, InputError
+from streamdetect.events import POINT_HALF_WIDTH_S, Annotation
+from streamdetect.sources import ingredients as make
+from streamdetect.sources.montage import GRASP_AND_LIFT_CHANNELS
+
+SFREQ = 500.0  # Hz, Luciw et al. 2014
+N_TRIALS = 34  # a series of the released data, Luciw et al. 2014
+SHORTEST_MINUTES = 0.25  # room for one trial
+_CHUNK_SAMPLES = 5000
+_VOLTS_PER_MICROVOLT = 1e-6
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """How strong each ingredient is, for the average subject.
+
+    Parameters
+    ----------
+    background_uv : float
+        RMS of the 1/f background in µV.
+    background_exponent : float
+        Its power falls as ``1 / f ** exponent``; 0.8 to 1.6 at rest (Donoghue et al. 2020).
+    alpha_uv, mu_uv, beta_uv : float
+        RMS of the rhythms at rest in µV, above their source; 5 to 20, 3 to 10 and 2 to 5 (Niedermeyer's
+        Electroencephalography, chapter 9).
+    mu_depth, beta_depth : float
+        Share of the power that the contralateral motor cortex loses around a movement; 0.3 to 0.8 (Pfurtscheller and
+        Lopes da Silva 1999).
+    beta_rebound : float
+        Excess of beta power after a movement as a share of its power at rest; 0.3 to 2.5 (Pfurtscheller et al. 1997).
+    mrcp_early_uv, mrcp_late_uv : float
+        Peaks of the early and the late movement-related cortical potential in µV; together 5 to 15 (Shibasaki and
+        Hallett 2006).
+    contact_uv : float
+        Peak of the potential evoked when the fingers make or break contact in µV; 2 to 8 (Kekoni et al. 1997).
+    blink_uv, blinks_per_min : float
+        Peak in µV above the eyes, 50 to 200, and number a minute; 4.5 reading to 17 at rest (Bentivoglio et al. 1997).
+    muscle_uv, muscle_bursts_per_min : float
+        RMS of a burst in µV and number a minute.
+    drift_uv, drift_time_constant_s : float
+        Standard deviation of each electrode's slow potential in µV, and its memory in s. Within a series of subjects 1
+        to 3 of WAY-EEG-GAL it is 5 to 255, the median over the electrodes about 120.
+    line_uv : float
+        Amplitude of the mains at the median electrode in µV.
+    subject_sd, series_sd : float
+        Spread (SD of the logarithm) of the amplitudes between subjects, and between the series of one.
+    """
+
+    background_uv: float = 10.0
+    background_exponent: float = 1.1
+    alpha_uv: float = 12.0
+    mu_uv: float = 8.0
+    beta_uv: float = 4.0
+    mu_depth: float = 0.65
+    beta_depth: float = 0.55
+    beta_rebound: float = 0.8
+    mrcp_early_uv: float = 5.0
+    mrcp_late_uv: float = 8.0
+    contact_uv: float = 5.0
+    blink_uv: float = 120.0
+    blinks_per_min: float = 12.0
+    muscle_uv: float = 12.0
+    muscle_bursts_per_min: float = 3.0
+    drift_uv: float = 60.0
+    drift_time_constant_s: float = make.AMPLIFIER_TIME_CONSTANT_S
+    line_uv: float = 2.0
+    subject_sd: float = 0.2
+    series_sd: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTraits:
+    """What stays the same in all series of a subject.
+
+    Parameters
+    ----------
+    alpha_hz, mu_hz, beta_hz : float
+        Peak frequencies of the rhythms in Hz.
+    exponent : float
+        Exponent of the 1/f background.
+    strength : dict of str to float
+        Factor for the amplitude of each ingredient.
+    depth : float
+        Factor for the depth of the desynchronisation.
+    medians_s : dict of str to float
+        The subject's median interval in s from the event before.
+    """
+
+    alpha_hz: float
+    mu_hz: float
+    beta_hz: float
+    exponent: float
+    strength: dict[str, float]
+    depth: float
+    medians_s: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedSeries:
+    """One series, with what a `Recording` offers.
+
+    Parameters
+    ----------
+    path : Path
+        Name of the data file that the series would have.
+    info : StreamInfo
+        Channels and sampling rate.
+    microvolts : ndarray, shape (n_channels, n_times), int32
+        The signal as the files hold it.
+    onsets : dict of str to ndarray of int64
+        Sample of each event, in the order of a trial.
+    """
+
+    path: Path
+    info: StreamInfo
+    microvolts: NDArray[np.int32]
+    onsets: dict[str, NDArray[np.int64]]
+
+    @property
+    def n_times(self) -> int:
+        """Number of samples."""
+        return self.microvolts.shape[1]
+
+    @property
+    def data(self) -> NDArray[np.float64]:
+        """Signal in volts, shape (n_channels, n_times), float64."""
+        return self.microvolts * _VOLTS_PER_MICROVOLT
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """All events as point events, by onset."""
+        notes = (
+            Annotation(float(sample) / self.info.sfreq, 0.0, name)
+            for name, samples in self.onsets.items()
+            for sample in samples
+        )
+        return tuple(sorted(notes, key=lambda note: note.onset))
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """The events file's columns, shape (n_events, n_times): True within 150 ms (75 samples) of an event."""
+        half = round(POINT_HALF_WIDTH_S * self.info.sfreq)
+        labels = np.zeros((len(self.onsets), self.n_times), dtype=bool)
+        for row, samples in zip(labels, self.onsets.values(), strict=True):
+            for sample in samples:
+                row[max(0, sample - half) : sample + half + 1] = True
+        return labels
+
+    def chunks(self, picks: Sequence[str] | None = None, chunk_samples: int | None = None) -> Iterator[Chunk]:
+        """Yield the signal piece by piece.
+
+        Parameters
+        ----------
+        picks : sequence of str, optional
+            Channels, in this order; all by default.
+        chunk_samples : int, optional
+            Samples a chunk; 10 s by default.
+
+        Yields
+        ------
+        Chunk
+            In volts; times in s after the first sample.
+
+        Raises
+        ------
+        ChannelError
+            A channel is not among those simulated.
+        """
+        names = self.info.ch_names if picks is None else tuple(picks)
+        unknown = [name for name in names if name not in self.info.ch_names]
+        if unknown:
+            raise ChannelError(f"picks: expected channels of {self.path}, found {', '.join(unknown)}")
+        rows = [self.info.ch_names.index(name) for name in names]
+        step = chunk_samples or _CHUNK_SAMPLES
+        for start in range(0, self.n_times, step):
+            piece = self.microvolts[rows, start : start + step] * _VOLTS_PER_MICROVOLT
+            yield Chunk(piece, np.arange(start, start + piece.shape[1]) / self.info.sfreq)
+
+
+def draw_subject(subject: int, *, seed: int, settings: SimulationSettings) -> SubjectTraits:
+    """Draw what distinguishes a subject.
+
+    Parameters
+    ----------
+    subject : int
+        Number of the subject, from 1.
+    seed : int
+        Seed of the whole data set.
+    settings : SimulationSettings
+        The average subject.
+
+    Returns
+    -------
+    SubjectTraits
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(subject,)))
+    parts = ("background", "alpha", "mu", "beta", "mrcp", "contact", "blink", "muscle", "drift", "line")
+    return SubjectTraits(
+        alpha_hz=float(np.clip(rng.normal(10.0, 0.8), 8.5, 12.0)),  # Klimesch 1999, doi:10.1016/S0165-0173(98)00056-3
+        mu_hz=float(np.clip(rng.normal(10.8, 0.8), 9.0, 12.5)),
+        beta_hz=float(np.clip(rng.normal(20.0, 2.0), 16.0, 24.0)),
+        exponent=settings.background_exponent + rng.uniform(-0.15, 0.15),
+        strength=dict(zip(parts, rng.lognormal(0.0, settings.subject_sd, len(parts)).tolist(), strict=True)),
+        depth=float(rng.uniform(0.85, 1.15)),
+        medians_s={name: median * rng.lognormal(0.0, 0.2) for name, (median, _) in make.INTERVALS_S.items()},
+    )
+
+
+def simulate_series(
+    subject: int,
+    series: int,
+    *,
+    seed: int = 0,
+    settings: SimulationSettings | None = None,
+    n_trials: int = N_TRIALS,
+    minutes: float | None = None,
+) -> SimulatedSeries:
+    """Simulate one series of grasp-and-lift trials of the right hand.
+
+    Parameters
+    ----------
+    subject, series : int
+        Numbers from 1.
+    seed : int
+        Seed of the whole data set; a series depends on it, its subject and its own number alone.
+    settings : SimulationSettings, optional
+        Strength of the ingredients.
+    n_trials : int
+        Number of trials, unless `minutes` is given.
+    minutes : float, optional
+        Length in minutes; as many trials as fit.
+
+    Returns
+    -------
+    SimulatedSeries
+
+    Raises
+    ------
+    InputError
+        The series would be too short for a trial.
+
+    Examples
+    --------
+    >>> series = simulate_series(1, 1, n_trials=1)
+    >>> series.info.n_channels, list(series.onsets)[0], series.labels[0].sum()
+    (32, 'HandStart', np.int64(151))
+    """
+    settings = settings or SimulationSettings()
+    if n_trials < 1:
+        raise InputError(f"n_trials: expected at least 1, found {n_trials}")
+    if minutes is not None and minutes < SHORTEST_MINUTES:
+        raise InputError(f"minutes: expected at least {SHORTEST_MINUTES:g} (one trial), found {minutes:g}")
+    traits = draw_subject(subject, seed=seed, settings=settings)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(subject, series)))
+    trial_rng, signal_rng = rng.spawn(2)
+
+    if minutes is None:
+        onsets = _draw_onsets(trial_rng, traits, n_trials)
+        n_times = int(onsets[make.EVENT_NAMES[-1]][-1] + 2.0 * SFREQ)  # the hand goes back to its rest
+    else:
+        n_times = round(minutes * 60.0 * SFREQ)
+        drawn = _draw_onsets(trial_rng, traits, int(minutes * 60.0 / 4.0) + 1)  # no trial is shorter than 4 s
+        n_fit = int(np.sum(drawn[make.EVENT_NAMES[-1]] + SFREQ < n_times))
+        onsets = {name: samples[:n_fit] for name, samples in drawn.items()}
+
+    microvolts = _mix(signal_rng, traits, settings, onsets, n_times)
+    name = f"subj{subject}_series{series}"
+    info = StreamInfo(GRASP_AND_LIFT_CHANNELS, SFREQ, name)
+    return SimulatedSeries(Path(f"{name}_data.csv"), info, np.rint(microvolts).astype(np.int32), onsets)
+
+
+def _draw_onsets(rng: np.random.Generator, traits: SubjectTraits, n_trials: int) -> dict[str, NDArray[np.int64]]:
+    return make.draw_trials(rng, traits.medians_s, make.REST_S[0], n_trials, SFREQ)
+
+
+def _mix(
+    rng: np.random.Generator,
+    traits: SubjectTraits,
+    settings: SimulationSettings,
+    onsets: dict[str, NDArray[np.int64]],
+    n_times: int,
+) -> NDArray[np.float64]:
+    """Add all ingredients up: shape (n_channels, n_times), µV."""
+    names = GRASP_AND_LIFT_CHANNELS
+    day = {part: strength * rng.lognormal(0.0, settings.series_sd) for part, strength in traits.strength.items()}
+    # Each ingredient has its own generator, so that changing one leaves the others as they were.
+    rngs = dict(zip(day, rng.spawn(len(day)), strict=True))
+    hand_starts = onsets["HandStart"]
+    hand_stops = onsets["BothReleased"] + round(make.RETURN_S * SFREQ)
+
+    mixed = make.make_background(rngs["background"], names, n_times, SFREQ, traits.exponent)
+    mixed *= settings.background_uv * day["background"]
+
+    for site, share in (("Oz", 1.0), ("PO9", 0.6), ("PO10", 0.6), ("Pz", 0.5)):
+        alpha = make.make_rhythm(rngs["alpha"], n_times, SFREQ, traits.alpha_hz, 0.8)
+        mixed += np.outer(make.spread(site, names) * share * settings.alpha_uv * day["alpha"], alpha)
+
+    for part, rms, depth, peak_hz, width_hz, lead_s, recovery_s in (
+        ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 0.9, make.MU_LEAD_S, make.MU_RECOVERY_S),
+        ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_LEAD_S, make.BETA_RECOVERY_S),
+    ):
+        for site, share in (("C3", 1.0), ("C4", make.IPSILATERAL_SHARE)):
+            varied = rngs[part].normal(1.0, make.DEPTH_SD, len(hand_starts))
+            depths = np.clip(share * depth * traits.depth * varied, 0.0, 0.95)
+            power = make.desynchronise(n_times, SFREQ, hand_starts, hand_stops, depths, lead_s, recovery_s)
+            if part == "beta":
+                power = power * make.rebound(n_times, SFREQ, hand_stops, share * settings.beta_rebound)
+            rhythm = make.make_rhythm(rngs[part], n_times, SFREQ, peak_hz, width_hz) * np.sqrt(power)
+            mixed += np.outer(make.spread(site, names) * rms * day[part], rhythm)
+
+    jitter = np.round(rngs["mrcp"].normal(0.0, make.MRCP_JITTER_S * SFREQ, len(hand_starts))).astype(np.int64)
+    amplitudes = day["mrcp"] * rngs["mrcp"].normal(1.0, make.MRCP_SD, len(hand_starts))
+    for site, peak, knots in (
+        ("Cz", settings.mrcp_early_uv, make.MRCP_EARLY),
+        ("C3", settings.mrcp_late_uv, make.MRCP_LATE),
+    ):
+        potential = make.evoke(n_times, SFREQ, hand_starts + jitter, knots, peak * amplitudes)
+        mixed += np.outer(make.spread(site, names), potential)
+
+    for event in make.CONTACT_EVENTS:
+        amplitudes = settings.contact_uv * day["contact"] * rngs["contact"].normal(1.0, make.MRCP_SD, len(hand_starts))
+        potential = make.evoke(n_times, SFREQ, onsets[event], make.CONTACT_POTENTIAL, amplitudes)
+        mixed += np.outer(make.spread("CP5", names), potential)
+
+    blinks = make.make_blinks(rngs["blink"], n_times, SFREQ, settings.blinks_per_min)
+    eyes = np.maximum(make.spread("Fp1", names, make.BLINK_ANGLE_DEG), make.spread("Fp2", names, make.BLINK_ANGLE_DEG))
+    mixed += np.outer(eyes * settings.blink_uv * day["blink"], blinks)
+
+    muscle = make.make_muscle(rngs["muscle"], names, n_times, SFREQ, settings.muscle_bursts_per_min)
+    mixed += settings.muscle_uv * day["muscle"] * muscle
+
+    drift = make.make_drift(rngs["drift"], len(names), n_times, SFREQ, settings.drift_time_constant_s)
+    mixed += settings.drift_uv * day["drift"] * drift
+
+    mixed += settings.line_uv * day["line"] * make.make_line_noise(rngs["line"], len(names), n_times, SFREQ)
+    return mixed
+
+
+def series_paths(directory: Path, subject: int, series: int) -> tuple[Path, Path]:
+    """Return where the data and the events of a series lie in the Grasp-and-Lift layout.
+
+    Examples
+    --------
+    >>> series_paths(Path("gal"), 1, 2)[0].name
+    'subj1_series2_data.csv'
+    """
+    stem = f"subj{subject}_series{series}"
+    return directory / f"{stem}_data.csv", directory / f"{stem}_events.csv"
+
+
+def write_series(series: SimulatedSeries, directory: Path) -> tuple[Path, Path]:
+    """Write a series as ``…_data.csv`` (integer µV) and ``…_events.csv`` (0 or 1).
+
+    A file appears under its name only when it is complete; a file that was there is replaced.
+
+    Parameters
+    ----------
+    series : SimulatedSeries
+        What to write.
+    directory : Path
+        An existing folder.
+
+    Returns
+    -------
+    tuple of Path
+        The data file and the events file.
+    """
+    data_path = directory / series.path.name
+    events_path = directory / series.path.name.replace("_data", "_events")
+    _write_csv(data_path, series.info.name, series.info.ch_names, series.microvolts)
+    _write_csv(events_path, series.info.name, tuple(series.onsets), series.labels.astype(np.int32))
+    return data_path, events_path
+
+
+def _write_csv(path: Path, stem: str, columns: Sequence[str], values: NDArray[np.int32]) -> None:
+    """Write integers of shape (n_columns, n_rows) under an id column, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("w", encoding="ascii", newline="") as file:
+            file.write(f"id,{','.join(columns)}\n")
+            rows = values.T.tolist()  # plain integers format several times faster than NumPy's, or than np.savetxt
+            file.writelines(f"{stem}_{index},{','.join(map(str, row))}\n" for index, row in enumerate(rows))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
