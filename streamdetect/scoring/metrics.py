@@ -23,7 +23,7 @@ from streamdetect.stages.decision import find_detections
 
 EARLY_S = POINT_HALF_WIDTH_S  # a detection may come this much before the onset and still match
 MATCH_S = 1.0  # and until the event's end, or this long after the onset where the event is shorter
-N_THRESHOLDS = 160  # candidates of a sweep; 160 of them over 140,000 decisions take about a second
+N_THRESHOLDS = 100  # candidates of a sweep; over 140,000 decisions they take one to two seconds
 
 _TIME_TOLERANCE_S = 1e-9  # far below one sample, far above the rounding of a time in seconds
 
@@ -199,6 +199,25 @@ def match_detections(detection_times: ArrayLike, events: Sequence[Annotation]) -
     return Matching(event_index, is_extra, times[hit] - onsets[event_index[hit]])
 
 
+def match_outcome(outcome: Outcome, event: str) -> Matching:
+    """Match the detections that a detector made on a recording with the occurrences of an event.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What the detector decided.
+    event : str
+        Name of the event.
+
+    Returns
+    -------
+    Matching
+        Over the events that have a valid decision in their match window, see `score`.
+    """
+    times = [detection.time for detection in outcome.decisions.detections if detection.event == event]
+    return match_detections(times, _scorable(outcome, event))
+
+
 def pool(outcomes: Sequence[Outcome], event: str) -> Pool:
     """Join the valid decisions of several recordings about one event.
 
@@ -302,7 +321,7 @@ def operating_curve(
         thresholds = candidate_thresholds(pool(outcomes, event).probability)
     thresholds = np.sort(np.asarray(thresholds, dtype=np.float64))
     minutes = _valid_seconds(outcomes) / 60
-    scorable = [_scorable(each, event)[0] for each in outcomes]
+    scorable = [_scorable(each, event) for each in outcomes]
     n_events = sum(map(len, scorable))
     recall, rate, lag = (np.full(len(thresholds), np.nan) for _ in range(3))
     for index, threshold in enumerate(thresholds):
@@ -327,9 +346,9 @@ def candidate_thresholds(probability: ArrayLike, n_thresholds: int = N_THRESHOLD
     Parameters
     ----------
     probability : array of float, shape (n,)
-        Valid probabilities, 0 to 1.
+        Valid probabilities, 0 to 1; at least one.
     n_thresholds : int
-        At most so many.
+        At most so many, at least 2.
 
     Returns
     -------
@@ -343,14 +362,15 @@ def candidate_thresholds(probability: ArrayLike, n_thresholds: int = N_THRESHOLD
     >>> candidate_thresholds([0.25, 0.5, 0.5, 0.75]).tolist()
     [0.125, 0.375, 0.625, 0.875]
     """
-    values = np.sort(np.asarray(probability, dtype=np.float32)).astype(np.float64)
-    values = np.concatenate([[0.0], values, [1.0]])
-    # Of n values, the part above a candidate runs geometrically from 1 in n to all of them.
-    above = np.unique(np.round(np.geomspace(1, len(values) - 1, n_thresholds)).astype(np.int64))
-    upper = values[len(values) - above]
-    below = np.searchsorted(values, upper, side="left") - 1
-    middle = (values[np.maximum(below, 0)] + upper) / 2
-    return np.unique(middle.astype(np.float32)).astype(np.float64)
+    values = np.unique(np.asarray(probability, dtype=np.float32))
+    ordered = np.sort(np.asarray(probability, dtype=np.float32))
+    # Of n probabilities, those above a candidate run geometrically from the highest one to all of them.
+    n_above = np.unique(np.round(np.geomspace(1, len(ordered), n_thresholds - 1)).astype(np.int64))
+    upper = np.searchsorted(values, ordered[len(ordered) - n_above])
+    padded = np.concatenate([[0.0], values.astype(np.float64)])
+    between = ((padded[upper] + padded[upper + 1]) / 2).astype(np.float32)
+    silent = max(np.float32((padded[-1] + 1) / 2), np.nextafter(values[-1], np.float32(2)))
+    return np.unique(np.append(between, min(silent, np.float32(1)))).astype(np.float64)
 
 
 def choose_threshold(
@@ -380,11 +400,12 @@ def choose_threshold(
     EventError
         If no event falls into valid signal.
     """
-    curve = operating_curve(outcomes, event, settings)
-    if not np.isfinite(curve.event_recall).all():
+    _column(outcomes, event)
+    if not any(_scorable(each, event) for each in outcomes):
         raise EventError(
             f"event '{event}': expected at least one occurrence in valid signal to choose a threshold by, found none"
         )
+    curve = operating_curve(outcomes, event, settings)
     acceptable = np.flatnonzero(curve.false_alarms_per_min <= max_false_alarms_per_min)
     if not len(acceptable):
         return float(curve.thresholds[-1])
@@ -398,16 +419,10 @@ def _score_event(outcomes: Sequence[Outcome], event: str, threshold: float, seco
     tp, fp = (int(np.count_nonzero(above & labels)) for labels in (pooled.labels, ~pooled.labels))
     fn, tn = int(pooled.labels.sum()) - tp, int((~pooled.labels).sum()) - fp
 
-    n_events = n_invalid = n_false_alarms = 0
-    lags = []
-    for each in outcomes:
-        events, n_left_out = _scorable(each, event)
-        matching = match_detections([found.time for found in each.decisions.detections if found.event == event], events)
-        n_events += len(events)
-        n_invalid += n_left_out
-        n_false_alarms += matching.n_false_alarms
-        lags.append(matching.lag_s)
-    lag_s = np.concatenate(lags)
+    n_events, n_invalid = map(sum, zip(*(_count_events(each, event) for each in outcomes), strict=True))
+    matchings = [match_outcome(each, event) for each in outcomes]
+    n_false_alarms = sum(matching.n_false_alarms for matching in matchings)
+    lag_s = np.concatenate([matching.lag_s for matching in matchings])
     return {
         "auc": area_under_roc(pooled.labels, pooled.probability),
         "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
@@ -450,14 +465,19 @@ def _match_windows(events: Sequence[Annotation]) -> tuple[NDArray[np.float64], N
     return onsets - EARLY_S - _TIME_TOLERANCE_S, onsets + np.maximum(durations, MATCH_S) + _TIME_TOLERANCE_S
 
 
-def _scorable(outcome: Outcome, event: str) -> tuple[list[Annotation], int]:
-    """Return the events with a valid decision in their match window, and the number of the others."""
+def _scorable(outcome: Outcome, event: str) -> list[Annotation]:
+    """Return the events with a valid decision in their match window."""
     events = outcome.events.get(event, ())
     times = outcome.decisions.times[outcome.decisions.valid]
     starts, ends = _match_windows(events)
     is_seen = np.searchsorted(times, ends, side="right") > np.searchsorted(times, starts, side="left")
-    kept = [each for each, seen in zip(events, is_seen, strict=True) if seen]
-    return kept, len(events) - len(kept)
+    return [each for each, seen in zip(events, is_seen, strict=True) if seen]
+
+
+def _count_events(outcome: Outcome, event: str) -> tuple[int, int]:
+    """Return the number of events that count, and of those that do not."""
+    n_scorable = len(_scorable(outcome, event))
+    return n_scorable, len(outcome.events.get(event, ())) - n_scorable
 
 
 def _detection_times(outcome: Outcome, column: int, settings: DecisionSettings) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ class Journal:
     path : path
         File to write.
     overwrite : bool
-        Replace a file that exists.
+        Replace a file that exists, once there is something to write.
 
     Raises
     ------
@@ -58,8 +58,10 @@ class Journal:
 
     def __init__(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         self.path = Path(path)
+        self._is_empty = True
+        self._is_new = not self.path.exists()
         try:
-            self._file = self.path.open("wb" if overwrite else "xb")
+            self._file = self.path.open("ab" if overwrite else "xb")
         except FileExistsError:
             raise InputError(f"journal: {self.path} exists; choose another name, or --overwrite") from None
         except OSError as error:
@@ -126,12 +128,19 @@ class Journal:
         self._write({"type": "end", "reason": reason, **counts})
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one that was made for nothing is removed."""
+        if self._file.closed:
+            return
         self._file.close()
+        if self._is_empty and self._is_new:
+            self.path.unlink()
 
     def _write(self, *records: Record) -> None:
         if not records:
             return
+        if self._is_empty:
+            self._file.truncate(0)
+            self._is_empty = False
         lines = [json.dumps(record, allow_nan=False, ensure_ascii=False, separators=(",", ":")) for record in records]
         self._file.write(("\n".join(lines) + "\n").encode())
         self._file.flush()

@@ -20,6 +20,7 @@ MICROVOLTS_PER_VOLT = 1e6
 
 _WAIT_SLICE_S = 0.1  # a wait in C cannot be interrupted: how long Ctrl-C may take
 _BUFFER_S = 1800  # what liblsl keeps for a consumer that falls behind
+_BUFFER_SAMPLES = 4_000_000  # at most, 8 bytes each
 
 
 class MarkerOutlet:
@@ -36,7 +37,7 @@ class MarkerOutlet:
 
         info = pylsl.StreamInfo(name, "Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, _source_id(name))
         _describe_channels(info, ["event"], "Marker", "")
-        self._outlet: Any = pylsl.StreamOutlet(info, max_buffered=_BUFFER_S)
+        self._outlet: Any = pylsl.StreamOutlet(info)
 
     def push(self, text: str, time: float) -> None:
         """Send one marker.
@@ -63,9 +64,9 @@ class MarkerOutlet:
         for detection in decisions.detections:
             self.push(detection.event, detection.time + time_correction)
 
-    def wait_for_consumer(self, timeout_s: float) -> bool:
-        """Wait until somebody listens; return whether anybody does."""
-        return _wait_for_consumer(self._outlet, timeout_s)
+    def wait_for_consumer(self, timeout_s: float | None, is_stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until somebody listens, as `SignalOutlet.wait_for_consumer`."""
+        return _wait_for_consumer(self._outlet, timeout_s, is_stopped)
 
     @property
     def has_consumer(self) -> bool:
@@ -95,7 +96,7 @@ class ProbabilityOutlet:
 
         info = pylsl.StreamInfo(name, "Probability", len(event_names), sfreq, pylsl.cf_float32, _source_id(name))
         _describe_channels(info, [f"p_{event}" for event in event_names], "Probability", "probability")
-        self._outlet: Any = pylsl.StreamOutlet(info, max_buffered=_BUFFER_S)
+        self._outlet: Any = pylsl.StreamOutlet(info)
 
     def write(self, decisions: Decisions, time_correction: float) -> None:
         """Send a sample for each decision, NaN where it is invalid.
@@ -140,7 +141,8 @@ class SignalOutlet:
             info.name, "EEG", info.n_channels, info.sfreq, channel_format, _source_id(info.name)
         )
         _describe_channels(description, info.ch_names, "EEG", "volts" if dtype == "float64" else "microvolts")
-        self._outlet: Any = pylsl.StreamOutlet(description, max_buffered=_BUFFER_S)
+        buffer_s = max(1, min(_BUFFER_S, int(_BUFFER_SAMPLES / info.sfreq)))
+        self._outlet: Any = pylsl.StreamOutlet(description, max_buffered=buffer_s)
 
     def push(self, data: NDArray[np.float64], times: NDArray[np.float64]) -> None:
         """Send samples.
@@ -155,9 +157,7 @@ class SignalOutlet:
         scaled = data if self._dtype == "float64" else data * MICROVOLTS_PER_VOLT
         self._outlet.push_chunk(np.ascontiguousarray(scaled.T, dtype=self._dtype), times.tolist())
 
-    def wait_for_consumer(
-        self, timeout_s: float | None, is_stopped: Callable[[], bool] = lambda: False
-    ) -> bool:
+    def wait_for_consumer(self, timeout_s: float | None, is_stopped: Callable[[], bool] = lambda: False) -> bool:
         """Wait until somebody listens.
 
         Parameters

@@ -26,7 +26,8 @@ class GapMarker:
     sfreq : float
         Nominal sampling rate in Hz.
     tolerance_s : float
-        How far in s a time stamp may lie from one sample after the one before it, to either side.
+        How far in s a time stamp may lie from one sample after the one before it, to either side; at least half a
+        sample is allowed.
 
     Notes
     -----
@@ -44,7 +45,7 @@ class GapMarker:
 
     def __init__(self, sfreq: float, tolerance_s: float = JITTER_TOLERANCE_S) -> None:
         self._sfreq = sfreq
-        self._tolerance_s = tolerance_s
+        self._tolerance_s = max(tolerance_s, 0.5 / sfreq)
         self.reset()
 
     def reset(self) -> None:
@@ -65,7 +66,8 @@ class GapMarker:
         -------
         list of Chunk
             Views of the block, in order; empty for an empty block. ``n_lost`` is the gap in samples of the nominal
-            rate; ``restart`` is set instead where the clock went back, jumped ahead by more than 10 minutes or is not finite.
+            rate; ``restart`` is set instead where the clock went back, jumped ahead by more than 10 minutes or is not
+            finite.
         """
         if data.shape[1] != len(times):
             raise ValueError(f"data has {data.shape[1]} samples, times has {len(times)}")

@@ -64,13 +64,13 @@ def read_grasp_and_lift(path: Path) -> Recording:
         info=StreamInfo(ch_names=ch_names, sfreq=SFREQ, name=path.name),
         n_times=n_times,
         annotations=_read_events(path, n_times),
-        read=lambda rows, chunk_samples: _chunks(path, ch_names, rows, chunk_samples),
+        read=lambda rows, block_samples: _blocks(path, ch_names, rows, block_samples),
     )
 
 
-def _chunks(path: Path, ch_names: Sequence[str], picks: list[int], chunk_samples: int) -> Iterator[Chunk]:
+def _blocks(path: Path, ch_names: Sequence[str], picks: list[int], block_samples: int) -> Iterator[Chunk]:
     start = 0
-    for values in _read_rows(path, ch_names, picks, chunk_samples):
+    for values in _read_rows(path, ch_names, picks, block_samples):
         stop = start + len(values)
         data = np.multiply(values.T, VOLTS_PER_COUNT, order="C")
         yield Chunk(data, np.arange(start, stop) / SFREQ)
@@ -90,7 +90,7 @@ def _read_events(data_path: Path, n_times: int) -> tuple[Annotation, ...]:
         raise RecordingError(f"{path}: expected the {n_times} rows of {data_path.name}, found {len(marks)}")
     if not np.isin(marks, (0, 1)).all():
         row = int(np.flatnonzero(~np.isin(marks, (0, 1)).all(axis=1))[0])
-        raise RecordingError(f"{path}: expected 0 or 1 in every cell, found something else in row {row + 1}")
+        raise RecordingError(f"{path}: expected 0 or 1 in every cell, found something else in line {row + 2}")
     annotations = [
         Annotation((first + last) / 2 / SFREQ, 0.0, name)
         for column, name in enumerate(names)

@@ -16,16 +16,15 @@ from streamdetect.sources.montage import scalp_angles
 
 Floats = NDArray[np.float64]
 
-# Trials, Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47. The order is the paper's; the durations
-# are the medians (s) and the spreads within a subject (SD of the logarithm) over 780 trials of subjects 1 to 3 of the
-# data released with it.
+# Trials, Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47. The order is the paper's; the figures are
+# those of 780 trials of subjects 1 to 3 of the data released with it.
 EVENT_NAMES = ("HandStart", "FirstDigitTouch", "BothStartLoadPhase", "LiftOff", "Replace", "BothReleased")
-INTERVALS_S = {  # from the event before: (median, SD of the logarithm)
-    "FirstDigitTouch": (0.80, 0.17),
-    "BothStartLoadPhase": (0.08, 0.50),
-    "LiftOff": (0.22, 0.50),
-    "Replace": (3.10, 0.05),
-    "BothReleased": (0.20, 0.45),
+INTERVALS_S = {  # from the event before: median (s), SD of the logarithm within a subject and between subjects
+    "FirstDigitTouch": (0.82, 0.17, 0.25),
+    "BothStartLoadPhase": (0.09, 0.50, 0.45),
+    "LiftOff": (0.22, 0.50, 0.50),
+    "Replace": (3.10, 0.05, 0.08),
+    "BothReleased": (0.20, 0.45, 0.25),
 }
 REST_S = (6.1, 0.45)  # from BothReleased to the next HandStart; means of 6.3 to 7.6 s in the subjects
 FIRST_HAND_START_S = 2.4  # median over the 24 series
@@ -49,6 +48,10 @@ AMPLIFIER_TIME_CONSTANT_S = 1.0 / (2.0 * np.pi * 0.016)
 # "On the existence of different types of central beta rhythms below 30 Hz".
 MU_LEAD_S, MU_RECOVERY_S = 1.8, 1.6
 BETA_LEAD_S, BETA_RECOVERY_S = 1.2, 0.5
+HOLD_SHARE = 0.4  # of the loss is left while the object is held still: the rhythms come back in a steady grip (Kilner et
+# al., J Neurosci 2000, doi:10.1523/JNEUROSCI.20-23-08838.2000)
+HOLD_BEGIN_S, HOLD_END_S = (0.3, 1.0), 0.6  # after LiftOff, before Replace
+LOSS_SHARES = (0.0, 1.0, 1.0, HOLD_SHARE, HOLD_SHARE, 1.0, 1.0, 0.0)  # at the knots of `movement_knots`
 REBOUND_DELAY_S, REBOUND_SD_S = 1.0, 0.3
 RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
 IPSILATERAL_SHARE = 0.5  # of the contralateral depth
@@ -121,8 +124,8 @@ def draw_trials(
     rests = rng.lognormal(np.log(rest_s), REST_S[1], n_trials)
     # 1.6 s is the shortest rest in the data
     steps = [np.concatenate([[FIRST_HAND_START_S], np.maximum(rests[1:], 1.6)])]
-    for name, (_, spread) in INTERVALS_S.items():
-        steps.append(rng.lognormal(np.log(medians_s[name]), spread, n_trials))
+    for name, (_, within_sd, _) in INTERVALS_S.items():
+        steps.append(rng.lognormal(np.log(medians_s[name]), within_sd, n_trials))
     times = np.cumsum(np.array(steps).T).reshape(n_trials, len(EVENT_NAMES))  # trial by trial, event by event
     return {name: np.round(times[:, k] * sfreq).astype(np.int64) for k, name in enumerate(EVENT_NAMES)}
 
@@ -250,41 +253,51 @@ def make_drift(
     return signal.lfilter([1.0], [1.0, -keep], steps, axis=1, zi=start)[0]
 
 
-def desynchronise(
-    n_times: int,
-    sfreq: float,
-    onsets: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    depths: Floats,
-    lead_s: float,
-    recovery_s: float,
-) -> Floats:
+def movement_knots(onsets: dict[str, NDArray[np.int64]], sfreq: float, lead_s: float, recovery_s: float) -> NDArray[np.int64]:
+    """Return when a rhythm's loss begins, is full, begins to fade, has faded, rises, is full, ends and is made good.
+
+    Parameters
+    ----------
+    onsets : dict of str to ndarray of int64, shape (n_trials,)
+        Sample of each event.
+    sfreq : float
+        Sampling rate in Hz.
+    lead_s, recovery_s : float
+        The loss builds up for this long before the hand starts, and is made good this long after it is back, in s.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_trials, 8)
+        Samples at which the loss is `LOSS_SHARES` of its depth.
+    """
+    start, lift, replace, release = (onsets[name] for name in ("HandStart", "LiftOff", "Replace", "BothReleased"))
+    anchors = np.stack([start, start, lift, lift, replace, replace, release, release], axis=1)
+    offsets_s = [-lead_s, 0.0, *HOLD_BEGIN_S, -HOLD_END_S, 0.0, RETURN_S, RETURN_S + recovery_s]
+    return anchors + np.round(np.array(offsets_s) * sfreq).astype(np.int64)
+
+
+def desynchronise(n_times: int, knots: NDArray[np.int64], depths: Floats) -> Floats:
     """Return the share of a rhythm's power that is left around movements.
 
     Parameters
     ----------
     n_times : int
         Number of samples.
-    sfreq : float
-        Sampling rate in Hz.
-    onsets, ends : ndarray of int64, shape (n_trials,)
-        Samples at which the movements start and end.
+    knots : ndarray of int64, shape (n_trials, 8)
+        From `movement_knots`; the loss changes linearly in between.
     depths : ndarray, shape (n_trials,), float64
-        Share of the power that is lost during each movement, 0 to 1.
-    lead_s, recovery_s : float
-        The loss builds up for this long before the movement, and is made good this long after it.
+        Largest share of the power that is lost in each trial, 0 to 1.
 
     Returns
     -------
     ndarray, shape (n_times,), float64
-        1 at rest, ``1 - depth`` during a movement.
+        1 at rest, ``1 - depth`` where the loss is full.
     """
     lost = np.zeros(n_times)
-    for onset, end, depth in zip(onsets, ends, depths, strict=True):
-        knots = np.array([onset - lead_s * sfreq, onset, end, end + recovery_s * sfreq])
-        first, stop = max(0, int(knots[0])), min(n_times, int(knots[3]) + 1)
-        course = np.interp(np.arange(first, stop), knots, [0.0, 1.0, 1.0, 0.0])
-        lost[first:stop] = np.maximum(lost[first:stop], depth * 0.5 * (1.0 - np.cos(np.pi * course)))
+    for samples, depth in zip(knots, depths, strict=True):
+        first, stop = max(0, samples[0]), min(n_times, samples[-1] + 1)
+        course = depth * np.interp(np.arange(first, stop), samples, LOSS_SHARES)
+        lost[first:stop] = np.maximum(lost[first:stop], course)
     return 1.0 - lost
 
 

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk, StreamInfo
-from streamdetect.errors import ChannelError, InputError, StreamError
+from streamdetect.errors import InputError, StreamError
 from streamdetect.sources.channels import pick_channels, volts_per
 from streamdetect.sources.gaps import GapMarker
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 SFREQ_TOLERANCE = 1e-3  # relative; clocks of amplifiers differ by less, sampling rates that people choose by more
 
-_SETTLE_S = 0.5  # how long after the first answer another stream may answer: liblsl asks again within that time
+_SETTLE_S = 0.8  # how long after the first answer another may come: liblsl asks known peers 0.5 s after it asked all
 _SURVEY_S = 1.0  # how long to look for what else is on the network when nothing matched; liblsl's own default
 _CONNECT_S = 10.0  # for the description and the data connection of a stream that has just answered
 _CLOCK_S = 2.0  # for the first measurement of the clock offset, 0.64 s where nothing is lost (8 probes of 64 ms)
@@ -336,11 +335,6 @@ class LSLSource:
         where = f"stream {self.stream.name!r}"
         labels, units = _read_channels(description)
         wanted = labels if self._picks is None else tuple(self._picks)
-        repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
-        if repeated:
-            raise ChannelError(
-                f"{where}: channels named more than once: {', '.join(repeated)}; name them apart at the source"
-            )
         self._columns = np.array(pick_channels(labels, wanted, where=where), dtype=np.intp)
         factors = [self._volts_per(units[column], where) for column in self._columns]
         self._factors: NDArray[np.float64] | None = None
@@ -379,12 +373,12 @@ def quiet_liblsl() -> None:
 def _read_config() -> str | None:
     """Return the LSL configuration that liblsl would load, empty where there is none; None where it cannot be read."""
     named = os.environ.get("LSLAPICFG")
-    places = ["lsl_api.cfg", Path.home() / "lsl_api" / "lsl_api.cfg", "/etc/lsl_api/lsl_api.cfg"]  # liblsl's order
-    for place in [named, *places] if named else places:
+    places = [Path("lsl_api.cfg"), Path.home() / "lsl_api" / "lsl_api.cfg", Path("/etc/lsl_api/lsl_api.cfg")]
+    for place in [Path(named), *places] if named else places:  # in liblsl's order
         try:
-            return Path(place).read_text(encoding="utf-8", errors="surrogateescape")
+            return place.read_text(encoding="utf-8", errors="surrogateescape")
         except FileNotFoundError:
-            if place == named:
+            if named and place == Path(named):
                 return None  # let liblsl complain
         except OSError:
             return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("streamdetect")
 
-CHUNK_S = 10.0  # 64 channels at 1 kHz: 5 MB
+BLOCK_S = 10.0  # read at once, whatever the chunk size: 5 MB for 64 channels at 1 kHz, and a call of MNE costs 1 ms
 _CSV_SUFFIX = ".csv"
 _CSV_DATA_SUFFIX = "_data.csv"
 _XDF_SUFFIXES = (".xdf", ".xdfz", ".xdf.gz")
@@ -31,22 +32,7 @@ _FOLDER_SUFFIXES = (".ds", ".mff", ".mefd")
 # What counts as a recording in a folder. MNE reads more, but .mat, .txt, .dat and the like are seldom recordings:
 # they are read where they are named one by one.
 _LISTED_SUFFIXES = (
-    *(
-        ".edf",
-        ".bdf",
-        ".gdf",
-        ".vhdr",
-        ".ahdr",
-        ".fif",
-        ".fif.gz",
-        ".set",
-        ".cnt",
-        ".nedf",
-        ".nxe",
-        ".lay",
-        ".cdt",
-        ".eeg",
-    ),
+    *(".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".fif", ".fif.gz", ".set", ".cnt", ".nedf", ".nxe", ".lay", ".cdt"),
     *_XDF_SUFFIXES,
     _CSV_DATA_SUFFIX,
 )
@@ -69,7 +55,8 @@ class Recording:
     annotations : tuple of Annotation
         What happened, by onset in s after the first sample.
     read : callable
-        ``read(picks, chunk_samples)`` yields the chunks of the channels at these positions, from the start.
+        ``read(picks, block_samples)`` yields the chunks of the channels at these positions, from the start, of as many
+        samples or, before a gap and at the end, fewer.
     first_time : float
         The first sample's time in s in the recorder's clock, where the format stores one (XDF); 0 elsewhere.
     """
@@ -103,12 +90,22 @@ class Recording:
         RecordingError
             Where the file turns out to be damaged, during the iteration.
         """
+        block_samples = to_samples(BLOCK_S, self.info.sfreq)
         if chunk_samples is None:
-            chunk_samples = to_samples(CHUNK_S, self.info.sfreq)
+            chunk_samples = block_samples
         if chunk_samples < 1:
             raise ValueError(f"chunk_samples must be at least 1, found {chunk_samples}")
         wanted = self.info.ch_names if picks is None else picks
-        return self.read(pick_channels(self.info.ch_names, wanted, where=str(self.path)), chunk_samples)
+        rows = pick_channels(self.info.ch_names, wanted, where=str(self.path))
+        blocks = self.read(rows, chunk_samples * max(1, block_samples // chunk_samples))
+        return (chunk for block in blocks for chunk in _cut(block, chunk_samples))
+
+
+def _cut(block: Chunk, chunk_samples: int) -> Iterator[Chunk]:
+    yield replace(block, data=block.data[:, :chunk_samples], times=block.times[:chunk_samples])
+    for start in range(chunk_samples, block.n_times, chunk_samples):
+        part = slice(start, start + chunk_samples)
+        yield Chunk(block.data[:, part], block.times[part])
 
 
 def read_recording(path: str | Path, stream: str | None = None) -> Recording:
@@ -143,6 +140,8 @@ def read_recording(path: str | Path, stream: str | None = None) -> Recording:
         raise RecordingError(f"{path}: expected a recording, found a folder; name a file in it")
     if path.is_file() and path.stat().st_size == 0:
         raise RecordingError(f"{path}: expected a recording, found an empty file; copy or record it again")
+    if not os.access(path, os.R_OK):
+        raise RecordingError(f"{path}: not allowed to read it; change its permissions")
     if name.endswith(_XDF_SUFFIXES):
         from streamdetect.sources.xdf import read_xdf
 
@@ -205,7 +204,7 @@ def _is_listed(path: Path) -> bool:
 def _read_with_mne(path: Path) -> Recording:
     import mne
 
-    from streamdetect.sources.edf import check_edf
+    from streamdetect.sources.headers import check_brainvision, check_edf
 
     if path.suffix.lower() in (".edf", ".bdf"):
         check_edf(path)
@@ -215,8 +214,11 @@ def _read_with_mne(path: Path) -> Recording:
             raw = mne.io.read_raw(path, preload=False, verbose="warning")
     except Exception as error:  # the readers raise whatever a damaged file makes them stumble over
         raise RecordingError(
-            f"{path}: expected a recording that MNE can read, but {describe_error(error)}; is it whole?"
+            f"{path}: expected a recording that MNE can read, but {describe_error(error)}; "
+            "is it whole, and named after its format?"
         ) from error
+    if path.suffix.lower() in (".vhdr", ".ahdr"):
+        check_brainvision(path, Path(raw.filenames[0]))
 
     picks = mne.pick_types(raw.info, eeg=True, exclude=[])
     ch_names = tuple(raw.ch_names[pick] for pick in picks)
@@ -240,7 +242,7 @@ def _read_with_mne(path: Path) -> Recording:
         info=info,
         n_times=raw.n_times,
         annotations=annotations,
-        read=lambda rows, chunk_samples: _mne_chunks(path, raw, picks[rows], chunk_samples),
+        read=lambda rows, block_samples: _mne_blocks(path, raw, picks[rows], block_samples),
     )
 
 
@@ -255,10 +257,10 @@ def _judge_warning(path: Path, message: str, ch_names: Sequence[str]) -> None:
         logger.warning("%s: %s", path, " ".join(message.split()))
 
 
-def _mne_chunks(path: Path, raw: mne.io.BaseRaw, picks: np.ndarray, chunk_samples: int) -> Iterator[Chunk]:
+def _mne_blocks(path: Path, raw: mne.io.BaseRaw, picks: np.ndarray, block_samples: int) -> Iterator[Chunk]:
     sfreq = raw.info["sfreq"]
-    for start in range(0, raw.n_times, chunk_samples):
-        stop = min(start + chunk_samples, raw.n_times)
+    for start in range(0, raw.n_times, block_samples):
+        stop = min(start + block_samples, raw.n_times)
         try:
             data = raw.get_data(picks, start, stop, verbose="error")
         except Exception as error:  # as in _read_with_mne
@@ -270,5 +272,6 @@ def _mne_chunks(path: Path, raw: mne.io.BaseRaw, picks: np.ndarray, chunk_sample
 
 def describe_error(error: Exception) -> str:
     """Return an exception of a library as part of a line."""
-    lines = str(error).split("\n")
-    return f"{type(error).__name__}: {lines[0].strip().rstrip('.')}"
+    first_line = str(error).strip().split("\n")[0]
+    first_sentence = re.split(r"\.\s(?!Try)", first_line)[0]
+    return f"{type(error).__name__}: {first_sentence.rstrip('.')}"

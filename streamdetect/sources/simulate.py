@@ -219,7 +219,7 @@ def draw_subject(subject: int, *, seed: int, settings: SimulationSettings) -> Su
         exponent=settings.background_exponent + rng.uniform(-0.15, 0.15),
         strength=dict(zip(parts, rng.lognormal(0.0, settings.subject_sd, len(parts)).tolist(), strict=True)),
         depth=float(rng.uniform(0.85, 1.15)),
-        medians_s={name: median * rng.lognormal(0.0, 0.2) for name, (median, _) in make.INTERVALS_S.items()},
+        medians_s={name: median * rng.lognormal(0.0, between_sd) for name, (median, _, between_sd) in make.INTERVALS_S.items()},
     )
 
 
@@ -316,10 +316,11 @@ def _mix(
         ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 0.9, make.MU_LEAD_S, make.MU_RECOVERY_S),
         ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_LEAD_S, make.BETA_RECOVERY_S),
     ):
+        knots = make.movement_knots(onsets, SFREQ, lead_s, recovery_s)
         for site, share in (("C3", 1.0), ("C4", make.IPSILATERAL_SHARE)):
             varied = rngs[part].normal(1.0, make.DEPTH_SD, len(hand_starts))
             depths = np.clip(share * depth * traits.depth * varied, 0.0, 0.95)
-            power = make.desynchronise(n_times, SFREQ, hand_starts, hand_stops, depths, lead_s, recovery_s)
+            power = make.desynchronise(n_times, knots, depths)
             if part == "beta":
                 power = power * make.rebound(n_times, SFREQ, hand_stops, share * settings.beta_rebound)
             rhythm = make.make_rhythm(rngs[part], n_times, SFREQ, peak_hz, width_hz) * np.sqrt(power)

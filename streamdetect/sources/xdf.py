@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from streamdetect.sources.gaps import GapMarker
 from streamdetect.sources.recording import Recording, describe_error
 
 logger = logging.getLogger("streamdetect")
+
+_MAGIC = b"XDF:"
 
 
 def read_xdf(path: Path, stream: str | None = None) -> Recording:
@@ -61,12 +64,17 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
 
     try:
         with _pyxdf_messages() as messages:
-            headers = pyxdf.resolve_streams(str(path))
+            with _open(path) as file:
+                if file.read(4) != _MAGIC:
+                    raise RecordingError(f"{path}: expected an XDF file, found something else; is it the right file?")
+                file.seek(0)
+                headers = pyxdf.resolve_streams(file)
             eeg_id = _choose_eeg(path, headers, stream)
             marker_ids = [header["stream_id"] for header in headers if _is_marker(header)]
-            loaded, _ = pyxdf.load_xdf(
-                str(path), [eeg_id, *marker_ids], on_chunk=keep_samples, dejitter_timestamps=False, verbose=False
-            )
+            with _open(path) as file:
+                loaded, _ = pyxdf.load_xdf(
+                    file, [eeg_id, *marker_ids], on_chunk=keep_samples, dejitter_timestamps=False, verbose=False
+                )
     except RecordingError:
         raise
     except Exception as error:  # pyxdf raises whatever a damaged file makes it stumble over
@@ -87,9 +95,9 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
     times = stamps - first_time
     resets = [int(first) for first, _ in eeg["info"]["clock_segments"] if first > 0]
 
-    def read(picks: list[int], chunk_samples: int) -> Iterator[Chunk]:
+    def read(picks: list[int], block_samples: int) -> Iterator[Chunk]:
         samples = _Samples(blocks, rows[picks], factors[picks])
-        return _chunks(samples, times, resets, sfreq, chunk_samples)
+        return _blocks(samples, times, resets, sfreq, block_samples)
 
     return Recording(
         path=path,
@@ -99,6 +107,11 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
         read=read,
         first_time=first_time,
     )
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open the file for pyxdf, which would decompress only some of the names."""
+    return path.open("rb") if path.suffix.lower() == ".xdf" else cast(BinaryIO, gzip.open(path))
 
 
 class _Samples:
@@ -121,11 +134,11 @@ class _Samples:
         return np.concatenate(parts, axis=1, dtype=np.float64) * self._factors
 
 
-def _chunks(
-    samples: _Samples, times: NDArray[np.float64], resets: list[int], sfreq: float, chunk_samples: int
+def _blocks(
+    samples: _Samples, times: NDArray[np.float64], resets: list[int], sfreq: float, block_samples: int
 ) -> Iterator[Chunk]:
     marker = GapMarker(sfreq)
-    cuts = sorted({*range(0, len(times), chunk_samples), *resets, len(times)})
+    cuts = sorted({*range(0, len(times), block_samples), *resets, len(times)})
     for start, stop in pairwise(cuts):
         first, *others = marker.mark(samples.between(start, stop), times[start:stop])
         if start in resets:  # whatever the time stamps say: they are of another clock

@@ -37,6 +37,10 @@ class FeatureBlock:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def take(self, indices: NDArray[np.int64]) -> FeatureBlock:
+        """Return some of the rows, in the order given."""
+        return FeatureBlock(self.samples[indices], self.times[indices], self.quality[indices], self.values[indices])
+
 
 def join(blocks: list[FeatureBlock]) -> FeatureBlock:
     """Join consecutive blocks, at least one."""

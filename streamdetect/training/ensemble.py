@@ -20,9 +20,14 @@ from sklearn.preprocessing import StandardScaler
 
 from streamdetect.errors import InputError
 
+# The bounded forest, on 140,000 simulated windows of 32 features: 2.0 MB and 4 to 5 µs a row in batches of 64, against
+# 127 MB and 12 to 28 µs for scikit-learn's defaults, for an AUC of 0.773 against 0.790. 128 leaves halve the file for
+# 0.01 of AUC, 512 double it for 0.01. Windows overlap, so that a fifth of them for each tree loses nothing and fits in a
+# fifth of the time.
 N_TREES = 100
 MAX_LEAF_NODES = 256
-MIN_SAMPLES_LEAF = 20
+MIN_SAMPLES_LEAF = 10
+MAX_SAMPLES = 0.2
 
 
 def make_ensemble(
@@ -63,6 +68,7 @@ def make_ensemble(
             n_estimators=N_TREES,
             max_leaf_nodes=MAX_LEAF_NODES,
             min_samples_leaf=MIN_SAMPLES_LEAF,
+            max_samples=MAX_SAMPLES,
             class_weight="balanced",
             random_state=seed,
             n_jobs=n_jobs,

@@ -1,8 +1,9 @@
-"""What MNE does not refuse in an EDF or BDF file: a part that is missing, and interruptions."""
+"""Damage that MNE reads without a word: EDF and BrainVision files cut short, EDF files with interruptions."""
 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +44,7 @@ def check_edf(path: Path) -> None:
             lengths = [bytes_a_value * int(_text(file, 8)) for _ in range(n_signals)]
         except (ValueError, OverflowError) as error:
             raise RecordingError(
-                f"{path}: expected an {path.suffix[1:].upper()} header, found something else; is it the right file?"
+                f"{path}: expected a header of an {path.suffix[1:].upper()} file, found another; is it the right one?"
             ) from error
         file.seek(0, 2)
         held = (file.tell() - header_bytes) // max(1, sum(lengths))
@@ -74,13 +75,48 @@ def _check_continuous(
     expected = None
     for record in range(n_records):
         file.seek(header_bytes + record * sum(lengths) + sum(lengths[:signal]))
-        onset = float(file.read(lengths[signal]).split(b"\x14", 1)[0])
+        text = file.read(lengths[signal]).split(b"\x14", 1)[0]
+        try:
+            onset = float(text)
+        except ValueError as error:
+            raise RecordingError(
+                f"{path}: record {record + 1}: expected its onset in s, found {text[:20]!r}"
+            ) from error
         if expected is not None and abs(onset - expected) > 0.001:
             raise RecordingError(
                 f"{path}: expected an uninterrupted recording, found a jump from {expected:g} s to {onset:g} s; "
                 "export its parts as files of their own"
             )
         expected = onset + record_s
+
+
+def check_brainvision(path: Path, data_path: Path) -> None:
+    """Refuse samples that end within one, or before the number that the header may state.
+
+    Parameters
+    ----------
+    path, data_path : Path
+        The ``.vhdr`` file, one that MNE accepts, and the samples that it points to.
+
+    Raises
+    ------
+    RecordingError
+        Where the end of the samples is missing.
+    """
+    lines = re.findall(r"^(\w+)\s*=\s*(\S+)\s*$", path.read_text("latin-1"), re.MULTILINE)
+    fields = {key.lower(): value for key, value in lines}
+    bytes_a_value = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}.get(
+        fields.get("binaryformat", "").upper()
+    )
+    if bytes_a_value is None:  # text, which MNE parses whole
+        return
+    n_samples, rest = divmod(data_path.stat().st_size, bytes_a_value * int(fields["numberofchannels"]))
+    stated = int(fields.get("datapoints", 0))
+    if rest or n_samples < stated:
+        raise RecordingError(
+            f"{data_path}: expected {stated or 'whole'} samples, found {n_samples}{' and part of one' * bool(rest)}: "
+            "the end of the file is missing; copy it again"
+        )
 
 
 def _text(file: BinaryIO, n_bytes: int) -> str:

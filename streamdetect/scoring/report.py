@@ -1,0 +1,262 @@
+"""The report: one HTML file with everything a lab needs to judge a model, and nothing to fetch from a network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamdetect.scoring.figures import (
+    Excerpt,
+    confusion_figure,
+    excerpt_figure,
+    lag_figure,
+    operating_figure,
+    roc_figure,
+)
+from streamdetect.scoring.metrics import OperatingCurve, Outcome, operating_curve, pool
+from streamdetect.scoring.scalp import scalp_figure
+from streamdetect.scoring.tables import Controls, is_random_split, list_warnings, score_rows
+from streamdetect.stages.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    import mne
+
+_TABLE_CAPTION = (
+    "AUC: how well the probability ranks moments inside the event above moments outside (0.5 is chance, 1 is perfect), "
+    "of the vote and of each member. Window recall and false positives: by single windows at the threshold. Events "
+    "found, false alarms (FA) per minute and lag: what a live user would see, dwell and refractory time included; a "
+    "detection belongs to an event from 0.15 s before its onset to its end, at least 1 s. <i>Clock alone</i> knows "
+    "only the time since the start of the recording; <i>random phases</i> is the same training on EEG without its "
+    "timing and must score 0.45 to 0.55. A dash: undefined."
+)
+_EXCERPT_CAPTION = (
+    "Raw signal, each channel without its median, one scale for all (bar). Blue: what the recording says happened. "
+    "Vermilion: detections, stamped when the threshold had been held for the dwell time. Below: the probability that "
+    "the vote gives each event, and the threshold."
+)
+_CONFUSION_CAPTION = "Valid windows by what was observed and what was decided at the threshold; per cent of each row."
+_ROC_CAPTION = (
+    "Left: part of the event's windows found against part of the other windows wrongly taken for it, as the threshold "
+    "falls. Right: how many of the windows above the threshold are right. With rare events the right one is stricter."
+)
+_OPERATING_CAPTION = (
+    "Each dot is a threshold. Left and up is better; the large dot is the threshold that the model uses. It may lie "
+    "beside the line where the threshold was chosen anew in each fold."
+)
+_LAG_CAPTION = "How long after its onset each found event was detected; negative: before it, at most 0.15 s."
+_SCALP_CAPTION = (
+    "Patterns of the linear members (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067) show where power "
+    "changes with the event; the forest's importance shows where it looks, and has no sign. Maps interpolate between "
+    "the channels (dots)."
+)
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    scores: Mapping[str, Any],
+    outcomes: Sequence[Outcome],
+    metadata: ModelMetadata,
+    controls: Controls | None = None,
+    excerpt: Excerpt | None = None,
+    curves: Mapping[str, OperatingCurve] | None = None,
+    random_split: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write scores, figures, settings and provenance as one HTML file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ``.html`` file; it is replaced whole or not at all.
+    title : str
+        Heading.
+    scores : mapping
+        As `score` returns them, with ``protocol``.
+    outcomes : sequence of Outcome
+        The decisions that were scored.
+    metadata : ModelMetadata
+        The model's settings, patterns and provenance.
+    controls : mapping, optional
+        AUC of each event for ``clock`` and ``phase_randomised``.
+    excerpt : Excerpt, optional
+        A stretch of signal to show, from `cut_excerpt`.
+    curves : mapping of str to OperatingCurve, optional
+        For each event; computed where missing.
+    random_split : mapping, optional
+        Scores of the random-split protocol, shown last and under their warning.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    import mne
+
+    path = Path(path)
+    protocol = str(scores.get("protocol", "protocol not stated"))
+    settings = dict(zip(metadata.event_names, metadata.decisions, strict=True))
+    thresholds = {name: each.threshold for name, each in settings.items()}
+    report = mne.Report(title=title, image_format="png", verbose="error")
+    report.add_html(_warnings_html(list_warnings(scores, controls)) + _scores_html(scores, controls), "Scores")
+    if excerpt is not None:
+        _add_figure(report, excerpt_figure(excerpt, thresholds), "Signal and detections", _EXCERPT_CAPTION)
+    caution = _warnings_html(list_warnings(scores)) if is_random_split(scores) else ""
+    for name, found in scores["events"].items():
+        pooled = pool(outcomes, name)
+        figure = confusion_figure(found["confusion"], name, protocol)
+        _add_figure(report, figure, f"{name}: confusion matrix", caution + _CONFUSION_CAPTION)
+        _add_figure(report, roc_figure(pooled, name, protocol), f"{name}: ROC, precision", caution + _ROC_CAPTION)
+        if found["event_recall"] is None:
+            continue
+        curve = (curves or {}).get(name) or operating_curve(outcomes, name, settings[name])
+        figure = operating_figure(curve, found, name, thresholds[name])
+        _add_figure(report, figure, f"{name}: false alarms", _OPERATING_CAPTION)
+        _add_figure(report, lag_figure(outcomes, name), f"{name}: lag", _LAG_CAPTION)
+    if metadata.patterns:
+        _add_figure(report, scalp_figure(metadata), "What the model looks at", _SCALP_CAPTION)
+    report.add_html(_settings_html(metadata), "Settings")
+    report.add_html(_provenance_html(metadata), "Provenance")
+    if random_split is not None:
+        report.add_html(
+            _warnings_html(list_warnings(random_split)) + _scores_html(random_split, None), "Random split, as in 2019"
+        )
+        for name, found in random_split["events"].items():
+            figure = confusion_figure(found["confusion"], name, str(random_split.get("protocol", "random-split")))
+            caption = _warnings_html(list_warnings(random_split)) + _CONFUSION_CAPTION
+            _add_figure(report, figure, f"{name}: confusion matrix, random split", caption)
+    with _replaced_whole(path) as unfinished:
+        report.save(unfinished, open_browser=False, overwrite=True, verbose="error")
+    return path
+
+
+@contextmanager
+def _replaced_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside the wanted one, and move it there when nothing went wrong."""
+    handle, name = tempfile.mkstemp(suffix=".html", prefix=f".{path.stem}-", dir=path.parent)
+    os.close(handle)
+    unfinished = Path(name)
+    try:
+        yield unfinished
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _add_figure(report: mne.Report, figure: Any, title: str, caption: str) -> None:
+    report.add_figure(figure, title=title, caption=caption, image_format="png")
+
+
+def _warnings_html(warnings: Sequence[str]) -> str:
+    return "".join(
+        f'<div style="border-left: 6px solid #D55E00; background: #fdf0e6; padding: 0.6em 1em; margin: 0 0 1em 0; '
+        f'text-align: left"><b>{escape(line)}</b></div>'
+        for line in warnings
+    )
+
+
+def _scores_html(scores: Mapping[str, Any], controls: Controls | None) -> str:
+    heading, rows = score_rows(scores, controls)
+    summary = (
+        f"Protocol: <b>{escape(str(scores.get('protocol', 'not stated')))}</b>. {scores['n_windows']:,} valid windows, "
+        f"{scores['n_invalid']:,} invalid ones left out; {scores['seconds'] / 60:.1f} minutes of valid signal."
+    )
+    return f"<p>{summary}</p>{_table_html(heading, rows)}<p>{_TABLE_CAPTION}</p>"
+
+
+def _settings_html(metadata: ModelMetadata) -> str:
+    return _table_html(["setting", "value"], describe_settings(metadata)) + _table_html(
+        ["event", "annotations", "threshold", "dwell", "refractory"], describe_events(metadata)
+    )
+
+
+def _provenance_html(metadata: ModelMetadata) -> str:
+    training = metadata.training
+    rows = [[each.name, f"{each.n_windows}", each.sha256] for each in training.recordings]
+    facts = [
+        ["model", metadata.name],
+        ["made", metadata.created],
+        ["command", training.command or "-"],
+        ["seed", str(training.seed)],
+        *([name, version] for name, version in training.versions.items()),
+    ]
+    return _table_html(["training recording", "windows", "SHA-256"], rows) + _table_html(["", ""], facts)
+
+
+def describe_settings(metadata: ModelMetadata) -> list[list[str]]:
+    """Return a model's settings as rows of a name and words.
+
+    Parameters
+    ----------
+    metadata : ModelMetadata
+        The document in the model file.
+
+    Returns
+    -------
+    list of list of str
+    """
+    features, sfreq = metadata.features, metadata.sfreq
+    unit = "log10 of average power" if features.log else "average power"
+    return [
+        ["sampling rate", f"{sfreq:g} Hz"],
+        ["channels", f"{len(metadata.ch_names)}, {metadata.reference}: {' '.join(metadata.ch_names)}"],
+        ["features", f"{features.name}: {unit}, {len(metadata.feature_names)} in all"],
+        ["filters", ", ".join(f"{each.label} (order {each.order})" for each in features.filters)],
+        ["window", describe_samples(features.window_samples, sfreq)],
+        ["hop", describe_samples(features.hop_samples, sfreq)],
+        ["longest gap", describe_samples(metadata.health.max_gap_samples, sfreq)],
+        ["members of the vote", " ".join(metadata.members) or "-"],
+    ]
+
+
+def describe_events(metadata: ModelMetadata) -> list[list[str]]:
+    """Return a model's events as rows: name, annotations, threshold, dwell and refractory time.
+
+    Parameters
+    ----------
+    metadata : ModelMetadata
+        The document in the model file.
+
+    Returns
+    -------
+    list of list of str
+    """
+    return [
+        [
+            event.name,
+            ", ".join(event.descriptions),
+            f"{each.threshold:.4g}",
+            f"{each.dwell_samples / metadata.sfreq:.3g} s",
+            f"{each.refractory_samples / metadata.sfreq:.3g} s",
+        ]
+        for event, each in zip(metadata.events, metadata.decisions, strict=True)
+    ]
+
+
+def describe_samples(n_samples: int, sfreq: float) -> str:
+    """Return a duration in samples and in s.
+
+    Examples
+    --------
+    >>> describe_samples(10, 500.0)
+    '10 samples (0.02 s)'
+    """
+    return f"{n_samples} sample{'' if n_samples == 1 else 's'} ({n_samples / sfreq:.4g} s)"
+
+
+def _table_html(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def cells(row: Sequence[str], tag: str) -> str:
+        return "".join(
+            f'<{tag} style="padding: 0.15em 0.8em; text-align: {"left" if place == 0 else "right"}; '
+            f'overflow-wrap: anywhere">{escape(cell).replace(chr(10), " ")}</{tag}>'
+            for place, cell in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f'<table style="margin: 0 0 1em 0"><tr>{cells(heading, "th")}</tr>{body}</table>'

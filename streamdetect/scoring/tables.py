@@ -1,0 +1,205 @@
+"""Scores as tables for the terminal, and as the rows that the report shares with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RANDOM_SPLIT_WARNING = (
+    "Random split: measures memory, not detection: neighbouring windows overlap by more than 95 %, so that almost the "
+    "same window is in the training and in the test part. Expect far less on a new recording."
+)
+CHANCE_TOLERANCE = 0.05  # the phase-randomised control must score 0.5 within this much
+MEMBERS = {"lda": "LDA", "rf": "RF", "lr": "LR"}
+CONTROLS = {"clock": "clock alone", "phase_randomised": "random phases"}
+# Oschmann 2019, "Boosting research with machine learning": windows of a random split.
+PUBLISHED_2019 = {"tn": 456263, "fp": 113, "fn": 3833, "tp": 9016}
+
+Controls = Mapping[str, Mapping[str, float | None]]
+
+
+def is_random_split(scores: Mapping[str, Any]) -> bool:
+    """Say whether scores come from the random-split protocol."""
+    return "random" in str(scores.get("protocol", ""))
+
+
+def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -> list[str]:
+    """Say in words what a reader of the scores must know first.
+
+    Parameters
+    ----------
+    scores : mapping
+        As `score` returns them, with ``protocol``.
+    controls : mapping, optional
+        AUC of each event for ``clock`` and ``phase_randomised``.
+
+    Returns
+    -------
+    list of str
+        One sentence or two each; empty where nothing is wrong.
+    """
+    found = [RANDOM_SPLIT_WARNING] if is_random_split(scores) else []
+    for event, auc in (controls or {}).get("clock", {}).items():
+        vote = scores["events"].get(event, {}).get("auc")
+        if auc is not None and vote is not None and auc >= vote:
+            found.append(
+                f"{event}: the time since the start alone scores AUC {auc:.3f}, the detector {vote:.3f}: these "
+                "recordings cannot show whether the EEG adds anything."
+            )
+    for event, auc in (controls or {}).get("phase_randomised", {}).items():
+        if auc is not None and abs(auc - 0.5) > CHANCE_TOLERANCE:
+            found.append(
+                f"{event}: EEG with random phases scores AUC {auc:.3f} where {0.5 - CHANCE_TOLERANCE:.2f} to "
+                f"{0.5 + CHANCE_TOLERANCE:.2f} is chance: part of the score is not detection, or there is too little "
+                "data to tell."
+            )
+    n_left_out = scores["mean"].get("n_events_invalid", 0)
+    if n_left_out:
+        found.append(f"{n_left_out} events lie wholly in invalid signal and are left out.")
+    return found
+
+
+def score_rows(scores: Mapping[str, Any], controls: Controls | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return a heading and a row for each event, its controls, and the mean.
+
+    Parameters
+    ----------
+    scores, controls
+        As for `list_warnings`.
+
+    Returns
+    -------
+    heading : list of str
+        Words of a heading that may stand below each other are separated by a line break.
+    rows : list of list of str
+        Undefined figures are a dash.
+    """
+    members = [name for name in MEMBERS if name in scores["mean"]["members"]]
+    heading = ["event", "AUC", *(f"{MEMBERS[name]}\nAUC" for name in members)]
+    heading += ["win.\nrecall", "false\npos.", "events\nfound", "FA\n/min", "lag\ns", "lag\np95"]
+    rows = []
+    for name, each in [*scores["events"].items(), ("mean", scores["mean"])]:
+        if name == "mean" and len(scores["events"]) < 2:
+            break
+        rows.append(
+            [
+                name,
+                _format(each["auc"], 3),
+                *(_format(each["members"][member]["auc"], 3) for member in members),
+                _format(each["recall"], 3),
+                _format(each["false_positive_rate"], 3),
+                _format(each["event_recall"], 2),
+                _format(each["false_alarms_per_min"], 2),
+                _format(each["lag_s"]["median"], 2),
+                _format(each["lag_s"]["p95"], 2),
+            ]
+        )
+        for control, label in CONTROLS.items():
+            if controls and control in controls:
+                auc = _mean(controls[control].values()) if name == "mean" else controls[control].get(name)
+                rows.append([f"- {label}", _format(auc, 3)] + [""] * (len(heading) - 2))
+    return heading, rows
+
+
+def score_table(scores: Mapping[str, Any], controls: Controls | None = None) -> Table:
+    """Return the scores as a table of at most 80 columns, plain text in a pipe.
+
+    Parameters
+    ----------
+    scores, controls
+        As for `list_warnings`; the warnings stand below the table.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = str(scores.get("protocol", "")) or "protocol not stated"
+    warnings = list_warnings(scores, controls)
+    heading, rows = score_rows(scores, controls)
+    table = Table(
+        title=Text(
+            f"Scores ({protocol}): {scores['n_windows']} windows, {scores['seconds'] / 60:.1f} min of valid signal"
+        ),
+        caption=Text("\n".join(f"! {line}" for line in warnings)) if warnings else None,
+        caption_justify="left",
+        caption_style="bold",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column(heading[0], overflow="fold")
+    for words in heading[1:]:
+        table.add_column(words, justify="right", no_wrap=True)
+    for row in rows:
+        style = "dim" if row[0].startswith("- ") else "bold" if row[0] == "mean" else None
+        table.add_row(*(Text(cell) for cell in row), style=style)
+    return table
+
+
+def published_table(scores: Mapping[str, Any]) -> Table:
+    """Return the random-split windows beside those published in 2019.
+
+    Parameters
+    ----------
+    scores : mapping
+        As `score` returns them for the random-split protocol; the confusion matrix is the sum over events.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title="Random split of windows, as in 2019",
+        caption=Text(f"! {RANDOM_SPLIT_WARNING}"),
+        caption_justify="left",
+        caption_style="bold",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 3, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("windows")
+    table.add_column("here", justify="right")
+    table.add_column("Oschmann 2019", justify="right")
+    here = scores["mean"]["confusion"]
+    for cell, label in {
+        "tn": "true negatives (TN)",
+        "fp": "false positives (FP)",
+        "fn": "false negatives (FN)",
+        "tp": "true positives (TP)",
+    }.items():
+        table.add_row(label, str(here[cell]), str(PUBLISHED_2019[cell]))
+    for label, derive in (("recall", _recall), ("FP per 1,000 windows", _false_positives_per_1000)):
+        table.add_row(label, _format(derive(here), 3), _format(derive(PUBLISHED_2019), 3))
+    return table
+
+
+def _recall(confusion: Mapping[str, int]) -> float | None:
+    n_true = confusion["tp"] + confusion["fn"]
+    return confusion["tp"] / n_true if n_true else None
+
+
+def _false_positives_per_1000(confusion: Mapping[str, int]) -> float | None:
+    n_windows = sum(confusion.values())
+    return 1000 * confusion["fp"] / n_windows if n_windows else None
+
+
+def _mean(values: Any) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _format(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

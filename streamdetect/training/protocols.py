@@ -1,0 +1,160 @@
+"""Two ways to score a training procedure: held out, which predicts what a user will see, and the random split of 2019."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from streamdetect.decisions import Decisions
+from streamdetect.scoring.controls import CLOCK_BIN_S, ClockModel, PhaseRandomised, clock_outcome
+from streamdetect.scoring.metrics import Outcome, area_under_roc, pool, score
+from streamdetect.sources.recording import Recording
+from streamdetect.stages.metadata import Clock
+from streamdetect.training.ensemble import member_probabilities
+from streamdetect.training.fit import Trainer, detect, unconverged_allowed
+from streamdetect.training.folds import Fold, take
+from streamdetect.training.windows import LabelledWindows
+
+TEST_SIZE_2019 = 0.33  # Oschmann 2019: train_test_split(test_size=0.33) over all windows
+_NEEDS_TIME = ("event_recall", "false_alarms_per_min")  # what windows drawn at random cannot have, and the lag
+
+
+def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> tuple[list[Outcome], str]:
+    """Score a whole training, the choice of thresholds included, on recordings that it has not seen.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        What to score.
+    windows : sequence of LabelledWindows
+        The recordings; with a single one its five consecutive blocks take their place.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        Decisions and detections on each recording, each by a model that was trained without it.
+    grouped_by : str
+        What the folds kept together.
+    """
+    folds, grouped_by = trainer.folds(windows)
+    inner = Trainer(trainer.ch_names, trainer.sfreq, replace(trainer.settings, n_jobs=1))
+
+    def run(fold: Fold) -> list[Decisions | None]:
+        fitted = inner.fit(take(windows, fold.train))
+        decided = [inner.decide(one, test, fitted.estimator) for one, test in zip(windows, fold.test, strict=True)]
+        return [
+            None if each is None else detect(Outcome("", each, {}, 1.0), fitted.decisions).decisions
+            for each in decided
+        ]
+
+    with unconverged_allowed():
+        return trainer.join(windows, trainer.run_folds(run, folds)), grouped_by
+
+
+def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, Any]:
+    """Train on two thirds of all windows drawn at random, decide on the rest at 0.5, and score, as in 2019.
+
+    Neighbouring windows overlap by more than 95 %: this measures memory, not detection.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        What to score.
+    windows : sequence of LabelledWindows
+        Every valid window of every recording takes part.
+
+    Returns
+    -------
+    dict
+        As `score` gives it; what needs whole recordings (event recall, false alarms, lag) is None.
+    """
+    usable = [one.usable() for one in windows]
+    owner = np.repeat(np.arange(len(windows)), [len(keep) for keep in usable])
+    X = np.concatenate([one.features.values[keep] for one, keep in zip(windows, usable, strict=True)])
+    y = np.concatenate([one.labels[keep] for one, keep in zip(windows, usable, strict=True)])
+    train, test = train_test_split(np.arange(len(X)), test_size=TEST_SIZE_2019, random_state=trainer.settings.seed)
+    with unconverged_allowed():
+        estimator = trainer.fit_rows(X[train], y[train], "all recordings", trainer.settings.n_jobs)
+    test.sort()
+    row = np.concatenate(usable)[test]
+    columns = {name: values.astype(np.float32) for name, values in member_probabilities(estimator, X[test]).items()}
+    outcomes = []
+    for i, one in enumerate(windows):
+        mine = owner[test] == i
+        block = one.features.take(row[mine])
+        members = {name: values[mine] for name, values in columns.items() if name != "probability"}
+        decisions = Decisions(
+            trainer.settings.event_names,
+            block.samples,
+            block.times,
+            block.quality,
+            columns["probability"][mine],
+            members,
+        )
+        hop_s = trainer.features.hop_samples / trainer.sfreq
+        outcomes.append(Outcome(one.name, decisions, one.events, hop_s))
+    scores = score(outcomes, dict.fromkeys(trainer.settings.event_names, 0.5))
+    for each in (*scores["events"].values(), scores["mean"]):
+        each.update(dict.fromkeys(_NEEDS_TIME), lag_s={"median": None, "p95": None})
+    return scores
+
+
+def controls(
+    trainer: Trainer, recordings: Sequence[Recording], windows: Sequence[LabelledWindows]
+) -> dict[str, dict[str, float | None]]:
+    """Score the two controls on the folds of `cross_validate`.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        The training that they are controls of.
+    recordings : sequence of Recording
+        The recordings, to be read once more with random phases.
+    windows : sequence of LabelledWindows
+        Their windows.
+
+    Returns
+    -------
+    dict
+        For ``clock`` and ``phase_randomised`` the AUC of each event.
+    """
+    scrambled = trainer.label([PhaseRandomised(recording, trainer.settings.seed) for recording in recordings])
+    outcomes, _ = cross_validate(trainer, scrambled)
+    return {"clock": clock_auc(trainer, windows), "phase_randomised": outcome_auc(outcomes)}
+
+
+def outcome_auc(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
+    """Return the AUC of each event over all recordings."""
+    pooled = {name: pool(outcomes, name) for name in outcomes[0].decisions.event_names}
+    return {name: area_under_roc(each.labels, each.probability) for name, each in pooled.items()}
+
+
+def clock_auc(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, float | None]:
+    """Return the held-out AUC of a model that knows nothing but the time since the start, for each event."""
+    names = trainer.settings.event_names
+    parts = []
+    for fold in trainer.folds(windows)[0]:
+        clocks = _fit_clocks(take(windows, fold.train), names)
+        for one in take(windows, fold.test):
+            block = one.features
+            unknown = np.full((len(block), len(names)), np.nan, np.float32)
+            empty = Decisions(names, block.samples, block.times, block.quality, unknown, {})
+            parts.append(clock_outcome(Outcome(one.name, empty, one.events, 1.0), clocks))
+    return outcome_auc(parts)
+
+
+def fit_clock(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> Clock:
+    """Fit the clock-only control on all recordings, as a model file carries it."""
+    clocks = _fit_clocks(windows, event_names)
+    return Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()})
+
+
+def _fit_clocks(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> dict[str, ClockModel]:
+    return {
+        name: ClockModel.fit([(one.features.times, one.labels[:, column]) for one in windows])
+        for column, name in enumerate(event_names)
+    }

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamdetect.sources.gaps import GapMarker
+
+SFREQ = 100.0
+
+
+def mark(times, cuts=(), sfreq=SFREQ):
+    """Return (n_lost, restart) of each marked sample by its index, and the samples joined."""
+    times = np.asarray(times, dtype=float)
+    data = np.arange(2.0 * len(times)).reshape(2, -1)
+    marker = GapMarker(sfreq)
+    marks, joined, index = {}, [np.zeros((3, 0))], 0
+    for start, stop in pairwise([0, *sorted(cuts), len(times)]):
+        for chunk in marker.mark(data[:, start:stop], times[start:stop]):
+            if chunk.n_lost or chunk.restart:
+                marks[index] = (chunk.n_lost, chunk.restart)
+            joined.append(np.vstack([chunk.data, chunk.times]))
+            index += chunk.n_times
+    np.testing.assert_array_equal(np.hstack(joined), np.vstack([data, times]))
+    return marks
+
+
+def clock(n, start=0.0):
+    return start + np.arange(n) / SFREQ
+
+
+def test_regular_clock_has_no_marks():
+    assert mark(clock(1000, start=1e6)) == {}
+
+
+@pytest.mark.parametrize("n_lost", [11, 50, 3000])
+def test_counts_lost_samples(n_lost):
+    assert mark(np.delete(clock(4000), slice(300, 300 + n_lost))) == {300: (n_lost, False)}
+
+
+def test_clock_that_goes_back_restarts():
+    assert mark(np.concatenate([clock(100, 50.0), clock(100, 7.0)])) == {100: (0, True)}
+
+
+def test_clock_that_jumps_by_more_than_ten_minutes_restarts():
+    assert mark(np.concatenate([clock(100), clock(100, 700.0)])) == {100: (0, True)}
+
+
+def test_a_time_that_is_not_a_number_restarts_before_and_after():
+    times = clock(10)
+    times[4] = np.nan
+    assert mark(times) == {4: (0, True), 5: (0, True)}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_jitter_of_arriving_blocks_is_no_gap(seed):
+    """Blocks of 8 samples, stamped on arrival up to 45 ms late, the samples in them back-dated."""
+    late = np.repeat(np.random.default_rng(seed).uniform(0, 0.045, 50), 8)
+    assert mark(clock(400) + late) == {}
+
+
+def test_block_stamped_with_one_time_is_no_gap():
+    assert mark(np.repeat(clock(400)[7::8], 8)) == {}
+
+
+def test_true_rate_off_the_nominal_one_is_no_gap():
+    assert mark(np.arange(100_000) / 92.6) == {}
+
+
+def test_low_rates_do_not_round_jitter_to_a_loss():
+    assert mark([0.0, 1.2, 2.0, 3.0], sfreq=1.0) == {}
+
+
+def test_first_sample_and_reset_carry_no_mark():
+    marker = GapMarker(SFREQ)
+    for start in (5e5, 0.0):
+        (chunk,) = marker.mark(np.zeros((1, 5)), clock(5, start))
+        assert (chunk.n_lost, chunk.restart) == (0, False)
+        marker.reset()
+
+
+def test_gap_between_two_blocks_is_seen():
+    marker = GapMarker(SFREQ)
+    marker.mark(np.zeros((1, 5)), clock(5))
+    assert marker.mark(np.zeros((1, 0)), np.zeros(0)) == []
+    (chunk,) = marker.mark(np.zeros((1, 5)), clock(5, start=0.25))
+    assert chunk.n_lost == 20
+
+
+def test_data_and_times_must_agree():
+    with pytest.raises(ValueError, match="3 samples, times has 2"):
+        GapMarker(SFREQ).mark(np.zeros((1, 3)), np.zeros(2))
+
+
+@given(
+    steps=st.lists(st.sampled_from([0.01, 0.01, 0.01, 0.05, 0.2, 3.0, -0.05, -5.0, 900.0, np.nan]), max_size=30),
+    data=st.data(),
+)
+def test_marks_do_not_depend_on_the_cuts(steps, data):
+    times = np.cumsum([1000.0, *steps]) if not np.isnan(steps).any() else np.array([1000.0, *steps])
+    cuts = data.draw(st.lists(st.integers(0, len(times)), max_size=10))
+    assert mark(times, cuts) == mark(times) == mark(times, range(1, len(times)))
