@@ -1,7 +1,7 @@
 import onnxruntime
 import pytest
-from models import make_model
 
+from models import make_model
 from streamdetect.errors import InputError, ModelError
 from streamdetect.runtime import create_session
 

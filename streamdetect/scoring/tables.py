@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 RANDOM_SPLIT_WARNING = (
@@ -104,47 +105,38 @@ def score_rows(scores: Mapping[str, Any], controls: Controls | None = None) -> t
     return heading, rows
 
 
-def score_table(scores: Mapping[str, Any], controls: Controls | None = None) -> Table:
-    """Return the scores as a table of at most 80 columns, plain text in a pipe.
+def score_table(scores: Mapping[str, Any], controls: Controls | None = None) -> Group:
+    """Return the scores as a table of at most 80 columns with its warnings, plain text in a pipe.
 
     Parameters
     ----------
     scores, controls
-        As for `list_warnings`; the warnings stand below the table.
+        As for `list_warnings`.
 
     Returns
     -------
-    rich.table.Table
+    rich.console.Group
+        To be printed by a rich console.
     """
-    from rich.table import Table
     from rich.text import Text
 
     protocol = str(scores.get("protocol", "")) or "protocol not stated"
-    warnings = list_warnings(scores, controls)
     heading, rows = score_rows(scores, controls)
-    table = Table(
-        title=Text(
-            f"Scores ({protocol}): {scores['n_windows']} windows, {scores['seconds'] / 60:.1f} min of valid signal"
-        ),
-        caption=Text("\n".join(f"! {line}" for line in warnings)) if warnings else None,
-        caption_justify="left",
-        caption_style="bold",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = _make_table(gap=1)
     table.add_column(heading[0], overflow="fold")
     for words in heading[1:]:
         table.add_column(words, justify="right", no_wrap=True)
     for row in rows:
         style = "dim" if row[0].startswith("- ") else "bold" if row[0] == "mean" else None
         table.add_row(*(Text(cell) for cell in row), style=style)
-    return table
+    title = (
+        f"Scores, {protocol}\n{scores['n_windows']} valid windows, {scores['n_invalid']} invalid left out; "
+        f"{scores['seconds'] / 60:.1f} min of valid signal"
+    )
+    return _with_words(title, table, list_warnings(scores, controls))
 
 
-def published_table(scores: Mapping[str, Any]) -> Table:
+def published_table(scores: Mapping[str, Any]) -> Group:
     """Return the random-split windows beside those published in 2019.
 
     Parameters
@@ -154,22 +146,10 @@ def published_table(scores: Mapping[str, Any]) -> Table:
 
     Returns
     -------
-    rich.table.Table
+    rich.console.Group
+        To be printed by a rich console.
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title="Random split of windows, as in 2019",
-        caption=Text(f"! {RANDOM_SPLIT_WARNING}"),
-        caption_justify="left",
-        caption_style="bold",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 3, 0, 0),
-        pad_edge=False,
-    )
+    table = _make_table(gap=3)
     table.add_column("windows")
     table.add_column("here", justify="right")
     table.add_column("Oschmann 2019", justify="right")
@@ -183,7 +163,21 @@ def published_table(scores: Mapping[str, Any]) -> Table:
         table.add_row(label, str(here[cell]), str(PUBLISHED_2019[cell]))
     for label, derive in (("recall", _recall), ("FP per 1,000 windows", _false_positives_per_1000)):
         table.add_row(label, _format(derive(here), 3), _format(derive(PUBLISHED_2019), 3))
-    return table
+    return _with_words("Random split of windows, as in 2019", table, [RANDOM_SPLIT_WARNING])
+
+
+def _make_table(gap: int) -> Table:
+    from rich.table import Table
+
+    return Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+
+
+def _with_words(title: str, table: Table, warnings: Sequence[str]) -> Group:
+    """Put a title above and warnings below a table, as wide as the terminal rather than the table."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(title, "bold"), table, *(Text(f"! {line}", "bold") for line in warnings))
 
 
 def _recall(confusion: Mapping[str, int]) -> float | None:
@@ -196,7 +190,7 @@ def _false_positives_per_1000(confusion: Mapping[str, int]) -> float | None:
     return 1000 * confusion["fp"] / n_windows if n_windows else None
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 

@@ -36,7 +36,7 @@ SOURCE_ANGLE_DEG = 28.0
 
 # An aperiodic spectrum flattens towards slow frequencies ("knee"): Donoghue et al., Nat Neurosci 2020,
 # doi:10.1038/s41593-020-00744-x.
-BACKGROUND_KNEE_HZ = 0.5
+BACKGROUND_KNEE_HZ = 1.0
 
 # BrainAmp amplifiers cut below 0.016 Hz (Luciw et al. 2014). An electrode's random walk behind such a high-pass is an
 # Ornstein-Uhlenbeck process with this time constant.
@@ -54,7 +54,7 @@ HOLD_BEGIN_S, HOLD_END_S = (0.3, 1.0), 0.6  # after LiftOff, before Replace
 LOSS_SHARES = (0.0, 1.0, 1.0, HOLD_SHARE, HOLD_SHARE, 1.0, 1.0, 0.0)  # at the knots of `movement_knots`
 REBOUND_DELAY_S, REBOUND_SD_S = 1.0, 0.3
 RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
-IPSILATERAL_SHARE = 0.5  # of the contralateral depth
+IPSILATERAL_SHARE, IPSILATERAL_LEAD_S = 0.7, 0.3  # of the contralateral depth; it joins in as the hand starts
 DEPTH_SD = 0.2  # relative, from trial to trial
 
 # Movement-related cortical potential, seconds after the onset of movement and share of the peak. The early

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,7 +230,7 @@ class LSLSource:
         self._correction: float | None = None
         self._last_arrival = 0.0
 
-    def __enter__(self) -> LSLSource:
+    def __enter__(self) -> Self:
         import pylsl
         from pylsl.util import LostError, TimeoutError
 

@@ -316,8 +316,8 @@ def _mix(
         ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 0.9, make.MU_LEAD_S, make.MU_RECOVERY_S),
         ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_LEAD_S, make.BETA_RECOVERY_S),
     ):
-        knots = make.movement_knots(onsets, SFREQ, lead_s, recovery_s)
-        for site, share in (("C3", 1.0), ("C4", make.IPSILATERAL_SHARE)):
+        for site, share, site_lead_s in (("C3", 1.0, lead_s), ("C4", make.IPSILATERAL_SHARE, make.IPSILATERAL_LEAD_S)):
+            knots = make.movement_knots(onsets, SFREQ, site_lead_s, recovery_s)
             varied = rngs[part].normal(1.0, make.DEPTH_SD, len(hand_starts))
             depths = np.clip(share * depth * traits.depth * varied, 0.0, 0.95)
             power = make.desynchronise(n_times, knots, depths)

@@ -168,7 +168,7 @@ class ModelMetadata(_Document):
                     raise ValueError(f"patterns.{member}.{event}: expected {len(expected)} values, found {len(values)}")
         if self.scores and not isinstance(self.scores.get("protocol"), str):
             raise ValueError("scores.protocol: scores must say which protocol gave them")
-        self.to_json()  # a NaN in scores is no JSON
+        self.to_json()  # a NaN in the settings of a stage is no JSON
         return self
 
     def to_json(self) -> str:

@@ -16,9 +16,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
+from streamdetect.scoring.controls import CLOCK_BIN_S, ClockModel
 from streamdetect.scoring.metrics import Outcome, choose_threshold, score
 from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings, to_samples
 from streamdetect.sources.recording import Recording
@@ -267,7 +269,8 @@ class Trainer:
 
     def run_folds(self, run: Callable[[Fold], _Result], folds: Sequence[Fold]) -> list[_Result]:
         """Run the folds side by side, in threads: trees grow without the interpreter's lock, and nothing is copied."""
-        return list(Parallel(n_jobs=self.settings.n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds))
+        with threadpool_limits(1, "blas"):  # the folds are the parallel part; nested threads only get in their way
+            return list(Parallel(n_jobs=self.settings.n_jobs, prefer="threads")(delayed(run)(fold) for fold in folds))
 
 
 @contextmanager
@@ -281,6 +284,14 @@ def unconverged_allowed() -> Iterator[None]:
 def detect(outcome: Outcome, decisions: tuple[DecisionSettings, ...]) -> Outcome:
     """Return an outcome with the detections that the decision rule finds in it."""
     return replace(outcome, decisions=DecisionStage(decisions).process(outcome.decisions))
+
+
+def fit_clocks(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> dict[str, ClockModel]:
+    """Fit the clock-only control of each event."""
+    return {
+        name: ClockModel.fit([(one.features.times, one.labels[:, column]) for one in windows])
+        for column, name in enumerate(event_names)
+    }
 
 
 def train(
@@ -329,6 +340,7 @@ def train(
         fitted = trainer.fit(windows)
     thresholds = dict(zip(settings.event_names, (one.threshold for one in fitted.decisions), strict=True))
     scores = score(fitted.outcomes, thresholds)
+    clocks = fit_clocks(windows, settings.event_names)
     rows = np.concatenate([one.features.values[one.usable()] for one in windows])
     metadata = ModelMetadata(
         name=name,
@@ -368,7 +380,7 @@ def train(
             **scores,
         },
         patterns=patterns(fitted.estimator, rows, settings.event_names),
-        clock=Clock(),
+        clock=Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()}),
     )
     gate = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_GATE_WINDOWS)).astype(np.int64)]
     return TrainedModel(fitted.estimator, metadata, gate, fitted.outcomes)

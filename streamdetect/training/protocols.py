@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from streamdetect.decisions import Decisions
-from streamdetect.scoring.controls import CLOCK_BIN_S, ClockModel, PhaseRandomised, clock_outcome
-from streamdetect.scoring.metrics import Outcome, area_under_roc, pool, score
+from streamdetect.scoring.controls import PhaseRandomised, clock_outcome
+from streamdetect.scoring.evaluate import auc_by_event
+from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
-from streamdetect.stages.metadata import Clock
 from streamdetect.training.ensemble import member_probabilities
-from streamdetect.training.fit import Trainer, detect, unconverged_allowed
+from streamdetect.training.fit import Trainer, detect, fit_clocks, unconverged_allowed
 from streamdetect.training.folds import Fold, take
 from streamdetect.training.windows import LabelledWindows
 
@@ -124,13 +124,7 @@ def controls(
     """
     scrambled = trainer.label([PhaseRandomised(recording, trainer.settings.seed) for recording in recordings])
     outcomes, _ = cross_validate(trainer, scrambled)
-    return {"clock": clock_auc(trainer, windows), "phase_randomised": outcome_auc(outcomes)}
-
-
-def outcome_auc(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """Return the AUC of each event over all recordings."""
-    pooled = {name: pool(outcomes, name) for name in outcomes[0].decisions.event_names}
-    return {name: area_under_roc(each.labels, each.probability) for name, each in pooled.items()}
+    return {"clock": clock_auc(trainer, windows), "phase_randomised": auc_by_event(outcomes)}
 
 
 def clock_auc(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, float | None]:
@@ -138,23 +132,10 @@ def clock_auc(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str,
     names = trainer.settings.event_names
     parts = []
     for fold in trainer.folds(windows)[0]:
-        clocks = _fit_clocks(take(windows, fold.train), names)
+        clocks = fit_clocks(take(windows, fold.train), names)
         for one in take(windows, fold.test):
             block = one.features
             unknown = np.full((len(block), len(names)), np.nan, np.float32)
             empty = Decisions(names, block.samples, block.times, block.quality, unknown, {})
             parts.append(clock_outcome(Outcome(one.name, empty, one.events, 1.0), clocks))
-    return outcome_auc(parts)
-
-
-def fit_clock(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> Clock:
-    """Fit the clock-only control on all recordings, as a model file carries it."""
-    clocks = _fit_clocks(windows, event_names)
-    return Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()})
-
-
-def _fit_clocks(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> dict[str, ClockModel]:
-    return {
-        name: ClockModel.fit([(one.features.times, one.labels[:, column]) for one in windows])
-        for column, name in enumerate(event_names)
-    }
+    return auc_by_event(parts)

@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from models import make_data, make_metadata, make_model
 from onnx import TensorProto, helper
 
+from models import make_data, make_metadata, make_model
 from streamdetect.errors import ModelError
+from streamdetect.settings import FeatureSettings, FilterSettings
 from streamdetect.stages import model as model_module
-from streamdetect.stages.model import Model, ModelMetadata
+from streamdetect.stages.model import Model, ModelMetadata, name_features
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +172,18 @@ def _give_log_odds(graph):
     graph.graph.node.append(helper.make_node("Mul", ["lr_raw", "nine"], ["lr"]))
 
 
+def _give_maps(graph):
+    next(node for node in graph.graph.node if node.output[0] == "lr").output[0] = "lr_raw"
+    zipmap = helper.make_node("ZipMap", ["lr_raw"], ["lr"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    graph.graph.node.append(zipmap)
+    maps = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    next(out for out in graph.graph.output if out.name == "lr").type.CopyFrom(helper.make_sequence_type_proto(maps))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_give_maps, r"lr must be tensor\(float\)"),
         (_rename_output, "expected the outputs probability, lda, rf, lr"),
         (_rename_input, "expected one input, features"),
         (_declare_more_features, r"features must be tensor\(float\) of shape \(n, 3\)"),
@@ -256,8 +266,12 @@ def test_nonsense_is_refused_in_one_line_that_names_the_field(change, message):
 
 
 def test_metadata_made_in_python_may_hold_no_nan():
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match="finite"):
         make_metadata(scores={"protocol": "held-out", "auc": float("nan")})
+    bank = (FilterSettings(None, float("nan")),)
+    features = FeatureSettings("power", bank, window_samples=50, hop_samples=5, log=True)
+    with pytest.raises(ValueError, match="JSON"):
+        make_metadata(features=features, feature_names=name_features(features, ["C3", "Cz", "C4"]))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"sfreq": 1e999}', "null"])

@@ -1,0 +1,1 @@
+"""Measurements that `streamdetect bench` and the tests share."""

@@ -1,0 +1,88 @@
+"""What several commands share: messages, progress, JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def say(message: str) -> None:
+    """Print a line about the work to stderr; figures go to stdout."""
+    typer.echo(message, err=True)
+
+
+def table_console(json: Path | None) -> Console:
+    """Return where tables go: stdout, or stderr where stdout carries the JSON."""
+    from rich.console import Console
+
+    console = Console(highlight=False, stderr=json is not None and str(json) == "-")
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 100
+    return console
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show a progress bar on a terminal, and nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turn a failed import into the error that names the extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        from streamdetect.errors import MissingExtraError
+
+        if isinstance(error, MissingExtraError) or (error.name or "").startswith("streamdetect"):
+            raise
+        raise MissingExtraError(error.name or "a package", extra) from error
+
+
+def write_json(path: Path | None, document: dict[str, Any]) -> None:
+    """Write a document as JSON: to a file, to stdout for ``-``, nowhere for None."""
+    if path is None:
+        return
+    import json
+
+    from streamdetect.files import whole_file
+
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Split ``A,B,C`` into names.
+
+    Examples
+    --------
+    >>> split_names("C3, Cz")
+    ('C3', 'Cz')
+    """
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,195 @@
+"""``streamdetect evaluate``: score a model, or a way of training one, on recordings with known events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamdetect.cli.console import n_cores, needs_extra, progress, say, split_names, table_console, write_json
+
+if TYPE_CHECKING:
+    from streamdetect.scoring.metrics import Outcome
+    from streamdetect.settings import EventSettings
+    from streamdetect.sources.recording import Recording
+    from streamdetect.stages.metadata import ModelMetadata
+
+MAX_DEFAULT_EVENTS = 10  # more annotations than that are rarely all events that someone wants to detect
+
+
+class Protocol(StrEnum):
+    """Which windows a score is taken on."""
+
+    HELD_OUT = "held-out"
+    RANDOM_SPLIT = "random-split"
+
+
+def evaluate(
+    recordings: Annotated[
+        list[Path], typer.Argument(metavar="RECORDING...", help="Recordings, or folders of them.", show_default=False)
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="M.onnx", help="Score this model, a file or the name of a shipped one.")
+    ] = None,
+    cross_validate: Annotated[
+        bool, typer.Option("--cross-validate", help="Train and score on these recordings, each held out in turn.")
+    ] = False,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=DESC,DESC]", help="As for train; a model knows its events.", show_default=False),
+    ] = None,
+    features: Annotated[str, typer.Option(metavar="NAME", help="power, bands or 2019.")] = "power",
+    protocol: Annotated[
+        Protocol, typer.Option(help="random-split is the 2019 way: it measures memory, not detection.")
+    ] = Protocol.HELD_OUT,
+    channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
+    exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out.")] = None,
+    stride: Annotated[float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0)] = 0.1,
+    false_alarms_per_min: Annotated[float, typer.Option(metavar="N", min=0.0)] = 1.0,
+    controls: Annotated[
+        bool, typer.Option(help="Also score the clock alone, and the same pipeline on phase-randomised EEG.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
+    report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
+) -> None:
+    """Score a model on recordings it has not seen, or a way of training by cross-validation."""
+    from streamdetect.errors import InputError
+    from streamdetect.scoring.tables import print_scores
+
+    if (model is None) != (cross_validate or protocol is Protocol.RANDOM_SPLIT):
+        raise InputError(
+            "evaluate: give either --model M.onnx, or --cross-validate with --event and --features "
+            "(--protocol random-split trains anew and takes no model)"
+        )
+    opened = open_recordings(recordings)
+    if model is not None:
+        scores, outcomes, control_scores, metadata = _score_model(model, opened, controls)
+    else:
+        from streamdetect.training.fit import TrainingSettings  # noqa: F401  (fails early without the extra)
+
+        scores, outcomes, control_scores = _score_training(
+            opened,
+            events=choose_events(event, opened),
+            protocol=protocol,
+            with_controls=controls,
+            names=(split_names(channels), split_names(exclude)),
+            options={
+                "features": features,
+                "stride_s": stride,
+                "false_alarms_per_min": false_alarms_per_min,
+                "seed": seed,
+                "n_jobs": jobs or n_cores(),
+            },
+        )
+        metadata = None
+    print_scores(table_console(json), scores, control_scores, features=features if model is None else None)
+    if report is not None:
+        from streamdetect.scoring.report import write_report
+
+        write_report(
+            report,
+            title=f"Scores of {model or features}",
+            scores=scores,
+            outcomes=outcomes,
+            metadata=metadata,
+            controls=control_scores,
+        )
+        say(f"wrote {report}")
+    write_json(json, scores | {"controls": control_scores})
+
+
+def open_recordings(paths: Sequence[Path]) -> list[Recording]:
+    """Open recordings, a folder standing for those in it; none twice."""
+    from streamdetect.errors import RecordingError
+    from streamdetect.sources.recording import find_recordings, read_recording
+
+    found = find_recordings(paths)
+    resolved = [path.resolve() for path in found]
+    twice = {str(path) for path, real in zip(found, resolved, strict=True) if resolved.count(real) > 1}
+    if twice:
+        raise RecordingError(f"{', '.join(sorted(twice))}: given twice; it would be in training and test at once")
+    return [read_recording(path) for path in found]
+
+
+def choose_events(asked: Sequence[str] | None, recordings: Sequence[Recording]) -> tuple[EventSettings, ...]:
+    """Read ``--event`` options, or take every event of the recordings."""
+    from streamdetect.errors import EventError, InputError
+    from streamdetect.settings import EventSettings
+
+    if asked:
+        try:
+            events = tuple(EventSettings.parse(text) for text in asked)
+        except ValueError as error:
+            raise InputError(f"--event: {error}; write NAME or NAME=DESCRIPTION,DESCRIPTION") from error
+    else:
+        names = sorted({note.description for recording in recordings for note in recording.annotations})
+        if not names:
+            raise EventError(
+                f"{', '.join(one.info.name for one in recordings)}: no events: training and scoring need annotations"
+            )
+        if len(names) > MAX_DEFAULT_EVENTS:
+            raise EventError(f"--event: choose from the {len(names)} events of the recordings: {', '.join(names)}")
+        events = tuple(EventSettings(name, (name,)) for name in names)
+    repeated = {one.name for one in events if sum(other.name == one.name for other in events) > 1}
+    if repeated:
+        raise InputError(f"--event {', '.join(sorted(repeated))}: named twice")
+    return events
+
+
+def _score_model(
+    model: str, recordings: Sequence[Recording], with_controls: bool
+) -> tuple[dict[str, Any], list[Outcome], dict[str, Any], ModelMetadata]:
+    from streamdetect.detector import Detector
+    from streamdetect.scoring.evaluate import evaluate as score_model
+    from streamdetect.scoring.evaluate import trained_on
+
+    detector = Detector.load(model)
+    metadata = detector.model.metadata
+    seen = trained_on(metadata, recordings)
+    with progress() as bar:
+        task = bar.add_task("replaying", total=len(recordings))
+        scores, outcomes, control_scores = score_model(
+            recordings, detector, with_controls=with_controls, on_recording=lambda _: bar.advance(task)
+        )
+    if seen:
+        say(
+            f"warning: {', '.join(seen)}: the model was trained on this: the scores below say what it remembers, not "
+            "what it detects"
+        )
+    return {"protocol": "in-sample" if seen else "held-out", **scores}, outcomes, control_scores, metadata
+
+
+def _score_training(
+    recordings: Sequence[Recording],
+    *,
+    events: tuple[EventSettings, ...],
+    protocol: Protocol,
+    with_controls: bool,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    options: dict[str, Any],
+) -> tuple[dict[str, Any], list[Outcome], dict[str, Any]]:
+    with needs_extra("train"):
+        from streamdetect.training import protocols
+        from streamdetect.training.fit import Trainer, TrainingSettings
+    from streamdetect.scoring.metrics import score
+    from streamdetect.training.windows import check_events, choose_channels
+
+    check_events(recordings, events)
+    settings = TrainingSettings(events=events, **options)
+    trainer = Trainer(choose_channels(recordings, *names), recordings[0].info.sfreq, settings)
+    with progress() as bar:
+        task = bar.add_task("reading and filtering", total=len(recordings))
+        windows = trainer.label(recordings, on_recording=lambda _: bar.advance(task))
+        bar.update(task, description="training")
+        if protocol is Protocol.RANDOM_SPLIT:
+            scores, outcomes = protocols.random_split(trainer, windows)
+            return {"protocol": protocol.value, **scores}, outcomes, {}
+        outcomes, grouped_by = protocols.cross_validate(trainer, windows)
+        scores = score(outcomes, dict.fromkeys(settings.event_names, 0.5))
+        control_scores = protocols.controls(trainer, recordings, windows) if with_controls else {}
+    return {"protocol": protocol.value, "grouped_by": grouped_by, **scores}, outcomes, control_scores

@@ -1,0 +1,85 @@
+"""The command ``streamdetect``: gathers the commands, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import entry_points
+
+import click
+import typer
+
+from streamdetect import __version__
+from streamdetect.cli.bench import bench
+from streamdetect.cli.console import say
+from streamdetect.cli.demo import demo
+from streamdetect.cli.evaluate import evaluate
+from streamdetect.cli.export import export
+from streamdetect.cli.inspect import inspect
+from streamdetect.cli.monitor import monitor
+from streamdetect.cli.play import play
+from streamdetect.cli.replay import replay
+from streamdetect.cli.simulate import simulate
+from streamdetect.cli.streams import streams
+from streamdetect.cli.train import train
+from streamdetect.errors import StreamdetectError
+
+COMMANDS = (demo, simulate, train, export, evaluate, replay, play, streams, monitor, inspect, bench)
+PLUGIN_GROUP = "streamdetect.commands"
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def make_app() -> typer.Typer:
+    """Build the app from the commands here and those that plugins add."""
+    app = typer.Typer(
+        name="streamdetect",
+        help="Detect hand movements in EEG: train, export to one ONNX file, run live over LSL or on recordings.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for command in COMMANDS:
+        app.command()(command)
+    for plugin in entry_points(group=PLUGIN_GROUP):
+        try:
+            app.add_typer(plugin.load(), name=plugin.name)
+        except Exception as error:  # someone else's package must not take the other commands down
+            say(f"streamdetect: plugin {plugin.name} cannot be loaded: {type(error).__name__}: {error}")
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"streamdetect {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 130 after Ctrl-C, 1 a fault of the program."""
+    logging.basicConfig(format="streamdetect: %(message)s", level=logging.WARNING)
+    try:
+        code = make_app()(arguments, standalone_mode=False)
+    except click.Abort:
+        say("streamdetect: interrupted")
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except StreamdetectError as error:
+        say(f"streamdetect: {' '.join(str(error).split())}")
+        code = BAD_INPUT
+    except BrokenPipeError:  # head, less and the like have seen enough
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,42 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamdetect.errors import InputError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside a file, and rename it to the file when the block ends well.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name; an existing file stays as it is until it is replaced.
+
+    Yields
+    ------
+    Path
+        Where to write; removed if the block raises.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, is not writable, or the disk is full.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        try:
+            partial.unlink(missing_ok=True)
+        except OSError:  # its folder does not exist or is no folder: then there is nothing to remove either
+            pass
