@@ -152,8 +152,8 @@ class Detector:
         expected = self.model.metadata.sfreq
         if abs(info.sfreq - expected) > SFREQ_TOLERANCE * expected:
             raise InputError(
-                f"{info.name or 'source'}: sampling rate {info.sfreq:g} Hz, "
-                f"but the model was trained at {expected:g} Hz; resample the recording, set the amplifier to that rate, or train a model at this one"
+                f"{info.name or 'source'}: sampling rate {info.sfreq:g} Hz, but the model was trained at "
+                f"{expected:g} Hz; resample the recording, set the amplifier to that rate, or train a model at this one"
             )
 
     def reset(self) -> None:
@@ -207,4 +207,3 @@ def _spread(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     spread = np.full((len(valid), values.shape[1]), np.nan, dtype=np.float32)
     spread[valid] = values
     return spread
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamdetect.errors import InputError
@@ -36,7 +37,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        try:
+        with suppress(OSError):  # its folder does not exist or is no folder: then there is nothing to remove either
             partial.unlink(missing_ok=True)
-        except OSError:  # its folder does not exist or is no folder: then there is nothing to remove either
-            pass
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; of a folder, that of the files in it."""
+    if path.is_dir():
+        names = sorted(inner for inner in path.rglob("*") if inner.is_file())
+        return hashlib.sha256("".join(file_sha256(inner) for inner in names).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

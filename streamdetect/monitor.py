@@ -212,6 +212,7 @@ class _Session:
     def __post_init__(self) -> None:
         self.detections = dict.fromkeys(self.detector.event_names, 0)
         self.sfreq = self.source.info.sfreq
+        self.time_correction = self.source.time_correction
         self.started_at = self.clock()
 
     @property
@@ -262,11 +263,11 @@ class _Session:
     def process(self, chunk: Chunk) -> None:
         """Decide and tell the sinks; what is not urgent comes after."""
         decisions = self.detector.process(chunk)
-        time_correction = self.source.time_correction
         for sink in self.sinks:
-            sink.write(decisions, time_correction or 0.0)
+            sink.write(decisions, self.time_correction or 0.0)
+        self.time_correction = self.source.time_correction
         if self.journal is not None:
-            self.record(self.journal, chunk, decisions, time_correction)
+            self.record(self.journal, chunk, decisions)
         if self.n_samples and (chunk.n_lost or chunk.restart):
             self.n_gaps += 1
         self.n_samples += chunk.n_times
@@ -280,7 +281,7 @@ class _Session:
             self.detections[detection.event] += 1
             self.last_detection = detection
 
-    def record(self, journal: Journal, chunk: Chunk, decisions: Decisions, time_correction: float | None) -> None:
+    def record(self, journal: Journal, chunk: Chunk, decisions: Decisions) -> None:
         first_time = float(chunk.times[0])
         if self.n_samples == 0:
             journal.start(sample=self.n_next + chunk.n_lost, time=first_time)
@@ -289,8 +290,8 @@ class _Session:
                 sample=self.n_next + chunk.n_lost, time=first_time, n_lost=chunk.n_lost, restart=chunk.restart
             )
         is_due = abs(first_time - self.last_clock_time) >= _CLOCK_INTERVAL_S
-        if time_correction is not None and (is_due or chunk.restart):
-            journal.clock(time=first_time, time_correction=time_correction)
+        if self.time_correction is not None and (is_due or chunk.restart):
+            journal.clock(time=first_time, time_correction=self.time_correction)
             self.last_clock_time = first_time
         journal.write(decisions)
 
@@ -299,7 +300,7 @@ class _Session:
         self.arrivals.append((now, n_samples))
         while self.arrivals[0][0] < now - _RATE_WINDOW_S:
             self.arrivals.popleft()
-        self.delays.append(now - self.last_time - (self.source.time_correction or 0.0))
+        self.delays.append(now - self.last_time - (self.time_correction or 0.0))
 
     def status(self) -> Status:
         latest = self.last_decisions

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamdetect.decisions import Decisions
+import numpy as np
+
+from streamdetect.chunk import Quality
+from streamdetect.decisions import Decisions, Detection
 from streamdetect.detector import Detector
+from streamdetect.errors import InputError
+from streamdetect.sinks.journal import read_journal
 
 if TYPE_CHECKING:
     from streamdetect.sources.recording import Recording
@@ -39,3 +46,113 @@ def replay(recording: Recording, detector: Detector, chunk_samples: int | None =
     for chunk in recording.chunks(picks=detector.ch_names, chunk_samples=chunk_samples):
         yield detector.process(chunk)
     yield detector.flush()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a live session and a replay agree.
+
+    Parameters
+    ----------
+    n_decisions : int
+        Decisions in the journal.
+    n_different : int
+        Those that the replay does not have, or has otherwise.
+    first : str
+        The first of them, in words; empty where all are equal.
+    """
+
+    n_decisions: int
+    n_different: int
+    first: str
+
+
+def compare_with_journal(decisions: Decisions, path: str | Path) -> Comparison:
+    """Compare decisions with those of a live session, bit for bit.
+
+    Parameters
+    ----------
+    decisions : Decisions
+        Of a replay of the recording that was played.
+    path : str or Path
+        The session's journal.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        The file is no journal, holds no decisions, or its events are others.
+    """
+    live = read_decisions(path)
+    if live.event_names != decisions.event_names:
+        raise InputError(
+            f"{path}: its events are {', '.join(live.event_names)}, the model's {', '.join(decisions.event_names)}"
+        )
+    places = np.searchsorted(decisions.samples, live.samples)
+    known = (places < len(decisions)) & (decisions.samples[np.minimum(places, len(decisions) - 1)] == live.samples)
+    mine = places[known]
+    equal = (live.probability[known] == decisions.probability[mine]) | (
+        np.isnan(live.probability[known]) & np.isnan(decisions.probability[mine])
+    )
+    same = np.zeros(len(live), dtype=bool)
+    same[known] = (live.quality[known] == decisions.quality[mine]) & equal.all(axis=1)
+    wrong = np.flatnonzero(~same)
+    first = ""
+    if len(wrong):
+        i = int(wrong[0])
+        there = decisions.probability[places[i]].tolist() if known[i] else "no decision"
+        first = f"sample {int(live.samples[i])}: live {live.probability[i].tolist()}, replay {there}"
+    return Comparison(len(live), len(wrong), first)
+
+
+def read_decisions(path: str | Path) -> Decisions:
+    """Read the decisions of a journal.
+
+    Parameters
+    ----------
+    path : str or Path
+        A journal that `monitor` wrote.
+
+    Returns
+    -------
+    Decisions
+        Times in s after the session's first sample; without members.
+
+    Raises
+    ------
+    InputError
+        The file is no journal, or holds no decisions.
+    """
+    event_names: tuple[str, ...] = ()
+    start = 0.0
+    rows, detections = [], []
+    for record in read_journal(path):
+        kind = record.get("type")
+        if kind == "session":
+            event_names = tuple(record["events"])
+        elif kind == "start":
+            start = record["time"]
+        elif kind == "decision":
+            probability = [np.nan if record[f"p_{name}"] is None else record[f"p_{name}"] for name in event_names]
+            rows.append((record["sample"], record["time"] - start, _QUALITY[record["reason"]], probability))
+        elif kind == "detection":
+            time = record["time"] - start
+            detections.append(Detection(record["event"], record["sample"], time, record["probability"]))
+    if not rows:
+        raise InputError(f"{path}: no decisions: expected the journal of a monitor session")
+    samples, times, quality, probability = zip(*rows, strict=True)
+    return Decisions(
+        event_names,
+        np.array(samples, dtype=np.int64),
+        np.array(times),
+        np.array(quality, dtype=np.uint8),
+        np.array(probability, dtype=np.float32),
+        {},
+        tuple(detections),
+    )
+
+
+_QUALITY = {quality.reason: quality for quality in Quality}

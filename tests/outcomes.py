@@ -71,7 +71,7 @@ def simulate_outcomes(
         quality[: round(2 / HOP_S)] = Quality.WARM_UP
         columns: dict[str, list[np.ndarray]] = {member: [] for member in MEMBERS}
         for name in event_names:
-            evidence = np.convolve(1.5 * label_times(times, events[name]), [0, 0, 0.4, 0.8, 0.4], mode="same")
+            evidence = np.convolve(2.2 * label_times(times, events[name]), [0, 0, 0.4, 0.8, 0.4], mode="same")
             for member, noise in zip(MEMBERS, (0.9, 1.3, 1.0), strict=True):
                 slow = np.convolve(rng.standard_normal(len(times)), np.ones(4) / 2, mode="same")
                 columns[member].append(1 / (1 + np.exp(1.5 - evidence - noise * slow)))

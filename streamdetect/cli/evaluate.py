@@ -59,19 +59,19 @@ def evaluate(
 ) -> None:
     """Score a model on recordings it has not seen, or a way of training by cross-validation."""
     from streamdetect.errors import InputError
-    from streamdetect.scoring.tables import print_scores
+    from streamdetect.scoring.tables import published_table, score_table
 
     if (model is None) != (cross_validate or protocol is Protocol.RANDOM_SPLIT):
         raise InputError(
             "evaluate: give either --model M.onnx, or --cross-validate with --event and --features "
             "(--protocol random-split trains anew and takes no model)"
         )
+    if report is not None and model is None:
+        raise InputError("--report: needs --model; train --report draws the figures of a cross-validation")
     opened = open_recordings(recordings)
     if model is not None:
         scores, outcomes, control_scores, metadata = _score_model(model, opened, controls)
     else:
-        from streamdetect.training.fit import TrainingSettings  # noqa: F401  (fails early without the extra)
-
         scores, outcomes, control_scores = _score_training(
             opened,
             events=choose_events(event, opened),
@@ -87,17 +87,22 @@ def evaluate(
             },
         )
         metadata = None
-    print_scores(table_console(json), scores, control_scores, features=features if model is None else None)
-    if report is not None:
+    console = table_console(json)
+    console.print(score_table(scores, control_scores))
+    if protocol is Protocol.RANDOM_SPLIT:
+        console.print(published_table(scores))
+    if report is not None and metadata is not None:
+        from streamdetect.scoring.figures import cut_excerpt
         from streamdetect.scoring.report import write_report
 
         write_report(
             report,
-            title=f"Scores of {model or features}",
+            title=f"Scores of {metadata.name}",
             scores=scores,
             outcomes=outcomes,
             metadata=metadata,
             controls=control_scores,
+            excerpt=cut_excerpt(opened[0], outcomes[0]),
         )
         say(f"wrote {report}")
     write_json(json, scores | {"controls": control_scores})

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamdetect.cli.console import table_console, write_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,49 +27,28 @@ def inspect(
     ] = None,
 ) -> None:
     """Show a model's settings, events, training recordings, scores and strongest channels."""
-    from rich.console import Console
-
     from streamdetect.stages.model import Model
 
     loaded = Model.load(model)
     metadata = loaded.metadata
     if figure is not None:
         _draw(metadata, figure)
-    if json is not None and str(json) == "-":
-        typer.echo(_document(metadata))
-        return
-    if json is not None:
-        _write_text(json, _document(metadata) + "\n")
-    _print(Console(highlight=False, soft_wrap=False), metadata, loaded.sha256)
-
-
-def _document(metadata: ModelMetadata) -> str:
-    import json
-
-    return json.dumps(metadata.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    _print(table_console(json), metadata, loaded.sha256)
+    write_json(json, metadata.model_dump(mode="json"))
 
 
 def _draw(metadata: ModelMetadata, path: Path) -> None:
     from streamdetect.errors import InputError
+    from streamdetect.files import whole_file
     from streamdetect.scoring.scalp import scalp_figure
 
     drawn = scalp_figure(metadata)
+    wanted = path.suffix.lower().lstrip(".")
     formats = drawn.canvas.get_supported_filetypes()
-    if path.suffix.lower().lstrip(".") not in formats:
+    if wanted not in formats:
         raise InputError(f"--figure {path}: expected a name that ends in one of {', '.join(sorted(formats))}")
-    try:
-        drawn.savefig(path, dpi=150)
-    except OSError as error:
-        raise InputError(f"--figure {path}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    from streamdetect.errors import InputError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json {path}: cannot be written: {error.strerror or error}") from error
+    with whole_file(path) as partial:
+        drawn.savefig(partial, format=wanted, dpi=150)
 
 
 def _print(console: Console, metadata: ModelMetadata, sha256: str) -> None:

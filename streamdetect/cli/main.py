@@ -6,7 +6,6 @@ import logging
 import sys
 from importlib.metadata import entry_points
 
-import click
 import typer
 
 from streamdetect import __version__
@@ -34,11 +33,10 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="streamdetect",
         help="Detect hand movements in EEG: train, export to one ONNX file, run live over LSL or on recordings.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_options)
+    app.callback(invoke_without_command=True)(_options)
     for command in COMMANDS:
         app.command()(command)
     for plugin in entry_points(group=PLUGIN_GROUP):
@@ -56,9 +54,11 @@ def _show_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -66,18 +66,16 @@ def run(arguments: list[str] | None = None) -> None:
     logging.basicConfig(format="streamdetect: %(message)s", level=logging.WARNING)
     try:
         code = make_app()(arguments, standalone_mode=False)
-    except click.Abort:
-        say("streamdetect: interrupted")
+    except typer.Abort:
         code = INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+    except typer.TyperException as error:  # an unknown option, a missing argument, a value of the wrong type
+        say(f"streamdetect: {' '.join(error.format_message().split())} (see streamdetect --help)")
+        code = BAD_INPUT
     except StreamdetectError as error:
         say(f"streamdetect: {' '.join(str(error).split())}")
         code = BAD_INPUT
-    except BrokenPipeError:  # head, less and the like have seen enough
-        sys.stderr.close()
-        code = 0
+    if code == INTERRUPTED:
+        say("streamdetect: interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

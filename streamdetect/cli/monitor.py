@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamdetect.cli.console import say, write_json
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
-from streamdetect.errors import InputError
 
 if TYPE_CHECKING:
     from streamdetect.monitor import MonitorSummary, Status
@@ -21,12 +20,13 @@ _QUIET_S = 2.0  # without a sample for this long the status line says so
 
 
 def monitor(
-    model: Annotated[str, typer.Option(help="Model file, or the name of a shipped model.")],
+    model: Annotated[str, typer.Option(metavar="M.onnx", help="A model file, or the name of a shipped model.")],
     stream: Annotated[
-        str, typer.Option(help="Name, type or source id of the stream, or an LSL predicate (name='X').")
+        str,
+        typer.Option(metavar="QUERY", help="Name, type or source id of the stream, or an LSL predicate (name='X')."),
     ] = "type='EEG'",
     journal: Annotated[
-        Path | None, typer.Option(help="Write decisions and detections to this file (JSON Lines).")
+        Path | None, typer.Option(metavar="F.jsonl", help="Write decisions and detections to this file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a journal that exists.")] = False,
     duration: Annotated[float | None, typer.Option(help="End after this many seconds of signal.", min=0.0)] = None,
@@ -38,9 +38,7 @@ def monitor(
         str | None,
         typer.Option(help="Unit of the signal (microvolts, volts, …) if the stream tells none or a wrong one."),
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write the summary to this file; - is standard out.")
-    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
     """Flag events in a live LSL stream.
 
@@ -57,18 +55,18 @@ def monitor(
     metadata = detector.model.metadata
     quiet_liblsl()
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signal())
         book = stack.enter_context(closing(Journal(journal, overwrite=overwrite))) if journal else None
-        typer.echo(f"Looking for stream {stream} (up to {timeout:g} s) …", err=True)
+        say(f"Looking for stream {stream} (up to {timeout:g} s) …")
         source = stack.enter_context(
             LSLSource(stream, detector.ch_names, metadata.sfreq, timeout_s=timeout, unit=unit, clock=local_clock)
         )
-        typer.echo(f"Connected to {source.stream}.", err=True)
+        say(f"Connected to {source.stream}.")
         decisions_per_s = metadata.sfreq / metadata.features.hop_samples
         probabilities = ProbabilityOutlet(f"{metadata.name}-probabilities", detector.event_names, decisions_per_s)
         markers = MarkerOutlet(f"{metadata.name}-detections")
         sinks = (stack.enter_context(closing(probabilities)), stack.enter_context(closing(markers)))
         line = stack.enter_context(StatusLine())
+        stop = stack.enter_context(stop_on_signal())
         summary = run_monitor(
             source,
             detector,
@@ -80,7 +78,11 @@ def monitor(
             on_status=lambda status: line.show(lambda: format_status(status, line.width)),
             stop=stop,
         )
-    _print_summary(summary, str(source.stream.name), metadata.name, journal, json_path)
+    lines = _describe_summary(summary, source.stream.name)
+    if journal is not None:
+        lines.append(f"Journal: {journal}")
+    typer.echo("\n".join(lines), err=json is not None and str(json) == "-")
+    write_json(json, {"stream": source.stream.name, "model": metadata.name, **dataclasses.asdict(summary)})
     if summary.reason == "stopped":
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -107,9 +109,9 @@ def format_status(status: Status, width: int) -> str:
         tail += f"  last {status.detection.event} {max(0.0, status.detection_age_s):.1f} s ago"
     if status.delay_s is not None and status.delay_s >= 0:
         tail += f"  delay {1000 * status.delay_s:.1f} ms"
-    if status.reason:
-        return f"{head}  no decision: {status.reason}{tail}"
-    ranked = sorted(status.probability.items(), key=lambda item: -item[1] if item[1] == item[1] else math.inf)
+    if status.reason or all(math.isnan(value) for value in status.probability.values()):
+        return f"{head}  no decision: {status.reason or 'no samples yet'}{tail}"
+    ranked = sorted(status.probability.items(), key=lambda item: -item[1])
     shown = [f"{event} {value:.2f}" for event, value in ranked]
     middle = "  ".join(shown)
     while len(shown) > 1 and len(head) + 2 + len(middle) + len(tail) > width:
@@ -118,15 +120,8 @@ def format_status(status: Status, width: int) -> str:
     return f"{head}  {middle}{tail}"
 
 
-def _print_summary(
-    summary: MonitorSummary, stream: str, model: str, journal: Path | None, json_path: Path | None
-) -> None:
-    endings = {
-        "duration": "the duration was reached",
-        "idle": "no more samples came",
-        "stopped": "stopped",
-    }
-    to_stderr = str(json_path) == "-"
+def _describe_summary(summary: MonitorSummary, stream: str) -> list[str]:
+    endings = {"duration": "the duration was reached", "idle": "no more samples came", "stopped": "stopped"}
     lines = [
         f"{summary.seconds:.1f} s of {stream}: {endings.get(summary.reason, summary.reason)}.",
         f"{summary.n_samples} samples, {summary.n_lost} lost in {summary.n_gaps} gaps.",
@@ -134,17 +129,6 @@ def _print_summary(
         *(f"{event}: {count} detections" for event, count in summary.detections.items()),
     ]
     median, p99 = summary.delay_s["median"], summary.delay_s["p99"]
-    if median is not None and p99 is not None and median >= 0:
+    if median is not None and p99 is not None and median >= 0:  # time stamps of faster play run ahead of the clock
         lines.append(f"Delay from sample to decision: median {1000 * median:.2f} ms, 99 % {1000 * p99:.2f} ms.")
-    if journal is not None:
-        lines.append(f"Journal: {journal}")
-    typer.echo("\n".join(lines), err=to_stderr)
-    if json_path is not None:
-        text = json.dumps({"stream": stream, "model": model, **dataclasses.asdict(summary)}, indent=2)
-        if to_stderr:
-            typer.echo(text)
-        else:
-            try:
-                json_path.write_text(text + "\n", encoding="utf-8")
-            except OSError as error:
-                raise InputError(f"--json: {json_path} cannot be written: {error.strerror or error}") from error
+    return lines

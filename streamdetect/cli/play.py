@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamdetect.cli.console import say
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
 
 
@@ -20,7 +21,7 @@ class Dtype(StrEnum):
 
 
 def play(
-    recording: Annotated[Path, typer.Argument(help="EDF, BrainVision, FIF, EEGLAB, XDF, or Grasp-and-Lift CSV.")],
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Any file that MNE reads, XDF, or CSV pair.")],
     speed: Annotated[float, typer.Option(help="How many times faster than real time; inf: as fast as it goes.")] = 1.0,
     name: Annotated[str | None, typer.Option(help="Name of the stream; the file's name without it.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="float32 sends microvolts, float64 volts bit for bit.")] = Dtype.float32,
@@ -39,9 +40,9 @@ def play(
     stream_name = name or opened.info.name
     quiet_liblsl()
     info = opened.info
-    typer.echo(f"Stream {stream_name}: {info.n_channels} channels, {info.sfreq:g} Hz, {dtype.value}.", err=True)
+    say(f"Stream {stream_name}: {info.n_channels} channels, {info.sfreq:g} Hz, {dtype.value}.")
     if wait > 0:
-        typer.echo(f"Waiting up to {wait:g} s for a receiver; Ctrl-C stops, --wait 0 starts at once.", err=True)
+        say(f"Waiting up to {wait:g} s for a receiver; Ctrl-C stops, --wait 0 starts at once.")
 
     def describe(n_sent: int, n_all: int) -> str:
         return f"{n_sent / info.sfreq:.1f} of {n_all / info.sfreq:.1f} s sent"

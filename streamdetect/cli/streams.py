@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamdetect.cli.console import say
+
 
 def streams(
     timeout: Annotated[float, typer.Option(help="Seconds to listen.", min=0.1)] = 1.5,
@@ -22,8 +24,8 @@ def streams(
         typer.echo(json.dumps([{name: getattr(stream, name) for name in names} for stream in found], indent=2))
         return
     if not found:
-        typer.echo(f"No LSL stream answered within {timeout:g} s.", err=True)
-        typer.echo("Start one (streamdetect play RECORDING), or check network and firewall.", err=True)
+        say(f"No LSL stream answered within {timeout:g} s.")
+        say("Start one (streamdetect play RECORDING), or check network and firewall.")
     for stream in found:
         rate = f"{stream.sfreq:g} Hz" if stream.sfreq else "irregular"
         typer.echo(stream.name)

@@ -81,12 +81,15 @@ def train(
         )
     exported = export_model(trained.estimator, trained.windows, trained.metadata, out)
     if keep_sklearn is not None:
-        save_estimator(trained.estimator, trained.metadata, trained.windows, keep_sklearn)
+        save_estimator(trained.estimator, trained.windows, trained.metadata, keep_sklearn)
     if report is not None:
         from streamdetect.scoring.report import write_report
 
         write_report(
-            report, title=f"Training of {out.stem}", scores=dict(trained.metadata.scores), outcomes=trained.outcomes,
+            report,
+            title=f"Training of {out.stem}",
+            scores=dict(trained.metadata.scores),
+            outcomes=trained.outcomes,
             metadata=trained.metadata,
         )
     seconds = time.monotonic() - started
@@ -95,7 +98,9 @@ def train(
         f"wrote {out} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; ONNX Runtime and scikit-learn differ by at "
         f"most {exported.max_difference:.1e} on {exported.n_windows:,} windows, no decision flips"
     )
-    thresholds = {one.name: rule.threshold for one, rule in zip(settings.events, trained.metadata.decisions, strict=True)}
+    thresholds = {
+        one.name: rule.threshold for one, rule in zip(settings.events, trained.metadata.decisions, strict=True)
+    }
     write_json(
         json,
         {

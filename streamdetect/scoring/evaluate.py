@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from streamdetect.decisions import join
 from streamdetect.detector import Detector
 from streamdetect.events import select_annotations
+from streamdetect.files import file_sha256
 from streamdetect.replay import replay
 from streamdetect.scoring.controls import ClockModel, PhaseRandomised, clock_outcome
 from streamdetect.scoring.metrics import Outcome, area_under_roc, pool, score
+from streamdetect.stages.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from streamdetect.sources.recording import Recording
@@ -89,3 +91,9 @@ def auc_by_event(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
     """Return the AUC of each event, over all recordings."""
     pooled = {name: pool(outcomes, name) for name in outcomes[0].decisions.event_names}
     return {name: area_under_roc(each.labels, each.probability) for name, each in pooled.items()}
+
+
+def trained_on(metadata: ModelMetadata, recordings: Sequence[Recording]) -> list[str]:
+    """Return the names of the recordings that a model was trained on, told by the hash of their files."""
+    known = {each.sha256 for each in metadata.training.recordings}
+    return [recording.info.name for recording in recordings if file_sha256(recording.path) in known]

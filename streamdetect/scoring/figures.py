@@ -150,7 +150,7 @@ def confusion_figure(confusion: Mapping[str, int], event: str, protocol: str) ->
     axis.imshow(rates, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         rate = f"{rates[row, column]:.1%}" if totals[row, 0] else "-"
-        color = "white" if rates[row, column] > 0.5 else "black"
+        color = "white" if rates[row, column] > 0.6 else "black"
         axis.text(column, row, f"{count}\n{rate}", ha="center", va="center", color=color, fontsize=12)
     axis.set(xticks=[0, 1], yticks=[0, 1], xlabel="decided", ylabel="observed")
     axis.set_xticklabels(["no event", event])

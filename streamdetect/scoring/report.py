@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import io
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamdetect.files import whole_file
 from streamdetect.scoring.figures import (
     Excerpt,
     confusion_figure,
@@ -20,12 +22,14 @@ from streamdetect.scoring.figures import (
 )
 from streamdetect.scoring.metrics import OperatingCurve, Outcome, operating_curve, pool
 from streamdetect.scoring.scalp import scalp_figure
-from streamdetect.scoring.tables import Controls, is_random_split, list_warnings, score_rows
+from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING, Controls, is_random_split, list_warnings, score_rows
 from streamdetect.stages.metadata import ModelMetadata
 
 if TYPE_CHECKING:
-    import mne
+    from matplotlib.figure import Figure
 
+_DPI = 100
+_LONG_CELL = 30  # characters; longer cells may be broken anywhere
 _TABLE_CAPTION = (
     "AUC: how well the probability ranks moments inside the event above moments outside (0.5 is chance, 1 is perfect), "
     "of the vote and of each member. Window recall and false positives: by single windows at the threshold. Events "
@@ -95,6 +99,11 @@ def write_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
     """
     import mne
 
@@ -102,55 +111,54 @@ def write_report(
     protocol = str(scores.get("protocol", "protocol not stated"))
     settings = dict(zip(metadata.event_names, metadata.decisions, strict=True))
     thresholds = {name: each.threshold for name, each in settings.items()}
-    report = mne.Report(title=title, image_format="png", verbose="error")
-    report.add_html(_warnings_html(list_warnings(scores, controls)) + _scores_html(scores, controls), "Scores")
+    report = mne.Report(title=title, verbose="error")
+    report.add_html(
+        _warnings_html(list_warnings(scores, controls)) + _scores_html(scores, controls), "Scores", tags=("scores",)
+    )
     if excerpt is not None:
-        _add_figure(report, excerpt_figure(excerpt, thresholds), "Signal and detections", _EXCERPT_CAPTION)
-    caution = _warnings_html(list_warnings(scores)) if is_random_split(scores) else ""
+        drawn = _figure_html(excerpt_figure(excerpt, thresholds), _EXCERPT_CAPTION)
+        report.add_html(drawn, "Signal and detections", tags=("signal",))
+    caution = _warnings_html([RANDOM_SPLIT_WARNING]) if is_random_split(scores) else ""
     for name, found in scores["events"].items():
-        pooled = pool(outcomes, name)
-        figure = confusion_figure(found["confusion"], name, protocol)
-        _add_figure(report, figure, f"{name}: confusion matrix", caution + _CONFUSION_CAPTION)
-        _add_figure(report, roc_figure(pooled, name, protocol), f"{name}: ROC, precision", caution + _ROC_CAPTION)
-        if found["event_recall"] is None:
-            continue
-        curve = (curves or {}).get(name) or operating_curve(outcomes, name, settings[name])
-        figure = operating_figure(curve, found, name, thresholds[name])
-        _add_figure(report, figure, f"{name}: false alarms", _OPERATING_CAPTION)
-        _add_figure(report, lag_figure(outcomes, name), f"{name}: lag", _LAG_CAPTION)
+        html = _figure_html(confusion_figure(found["confusion"], name, protocol), _CONFUSION_CAPTION)
+        html += _figure_html(roc_figure(pool(outcomes, name), name, protocol), _ROC_CAPTION)
+        if found["event_recall"] is not None:
+            curve = (curves or {}).get(name) or operating_curve(outcomes, name, settings[name])
+            html += _figure_html(operating_figure(curve, found, name, thresholds[name]), _OPERATING_CAPTION)
+            html += _figure_html(lag_figure(outcomes, name), _LAG_CAPTION)
+        report.add_html(caution + html, f"Event: {name}", tags=("scores", "event"))
     if metadata.patterns:
-        _add_figure(report, scalp_figure(metadata), "What the model looks at", _SCALP_CAPTION)
-    report.add_html(_settings_html(metadata), "Settings")
-    report.add_html(_provenance_html(metadata), "Provenance")
+        drawn = _figure_html(scalp_figure(metadata), _SCALP_CAPTION)
+        report.add_html(drawn, "What the model looks at", tags=("model",))
+    report.add_html(_settings_html(metadata), "Settings", tags=("model",))
+    report.add_html(_provenance_html(metadata), "Provenance", tags=("model",))
     if random_split is not None:
-        report.add_html(
-            _warnings_html(list_warnings(random_split)) + _scores_html(random_split, None), "Random split, as in 2019"
-        )
+        words = str(random_split.get("protocol", "random-split"))
+        html = _warnings_html(list_warnings(random_split)) + _scores_html(random_split, None)
         for name, found in random_split["events"].items():
-            figure = confusion_figure(found["confusion"], name, str(random_split.get("protocol", "random-split")))
-            caption = _warnings_html(list_warnings(random_split)) + _CONFUSION_CAPTION
-            _add_figure(report, figure, f"{name}: confusion matrix, random split", caption)
-    with _replaced_whole(path) as unfinished:
-        report.save(unfinished, open_browser=False, overwrite=True, verbose="error")
+            html += _figure_html(confusion_figure(found["confusion"], name, words), _CONFUSION_CAPTION)
+        report.add_html(html, "Random split, as in 2019", tags=("random-split",))
+    with tempfile.TemporaryDirectory() as folder, whole_file(path) as partial:
+        saved = Path(folder) / "report.html"  # MNE takes no other suffix
+        report.save(saved, open_browser=False, verbose="error")
+        shutil.copyfile(saved, partial)
     return path
 
 
-@contextmanager
-def _replaced_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside the wanted one, and move it there when nothing went wrong."""
-    handle, name = tempfile.mkstemp(suffix=".html", prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        yield unfinished
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _figure_html(figure: Figure, caption: str) -> str:
+    """Draw a figure as a PNG inside the page.
 
-
-def _add_figure(report: mne.Report, figure: Any, title: str, caption: str) -> None:
-    report.add_figure(figure, title=title, caption=caption, image_format="png")
+    Notes
+    -----
+    `mne.Report.add_figure` (1.13) shears a figure whose width is no whole number of pixels.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    encoded = base64.b64encode(drawn.getvalue()).decode("ascii")
+    return (
+        f'<figure style="text-align: center"><img src="data:image/png;base64,{encoded}" style="max-width: 100%" '
+        f'alt=""><figcaption style="max-width: 60em; margin: 0.5em auto 2em auto">{caption}</figcaption></figure>'
+    )
 
 
 def _warnings_html(warnings: Sequence[str]) -> str:
@@ -253,10 +261,12 @@ def describe_samples(n_samples: int, sfreq: float) -> str:
 def _table_html(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def cells(row: Sequence[str], tag: str) -> str:
         return "".join(
-            f'<{tag} style="padding: 0.15em 0.8em; text-align: {"left" if place == 0 else "right"}; '
-            f'overflow-wrap: anywhere">{escape(cell).replace(chr(10), " ")}</{tag}>'
-            for place, cell in enumerate(row)
+            f'<{tag} style="padding: 0.15em 1.2em 0.15em 0; text-align: left; vertical-align: top; '
+            f'{"overflow-wrap: anywhere" if len(cell) > _LONG_CELL else "white-space: nowrap"}">'
+            f"{escape(cell).replace(chr(10), '<br>')}</{tag}>"
+            for cell in row
         )
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<table style="margin: 0 0 1em 0"><tr>{cells(heading, "th")}</tr>{body}</table>'
+    head = f"<tr>{cells(heading, 'th')}</tr>" if any(heading) else ""
+    return f'<table style="margin: 0 0 1em 0">{head}{body}</table>'

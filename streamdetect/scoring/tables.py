@@ -13,6 +13,8 @@ RANDOM_SPLIT_WARNING = (
     "Random split: measures memory, not detection: neighbouring windows overlap by more than 95 %, so that almost the "
     "same window is in the training and in the test part. Expect far less on a new recording."
 )
+IN_SAMPLE_WARNING = "In-sample: the model was trained on recordings that are scored here: this is what it remembers, not what "
+    "it detects."
 CHANCE_TOLERANCE = 0.05  # the phase-randomised control must score 0.5 within this much
 MEMBERS = {"lda": "LDA", "rf": "RF", "lr": "LR"}
 CONTROLS = {"clock": "clock alone", "phase_randomised": "random phases"}
@@ -43,6 +45,8 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
         One sentence or two each; empty where nothing is wrong.
     """
     found = [RANDOM_SPLIT_WARNING] if is_random_split(scores) else []
+    if "in-sample" in str(scores.get("protocol", "")):
+        found.append(IN_SAMPLE_WARNING)
     for event, auc in (controls or {}).get("clock", {}).items():
         vote = scores["events"].get(event, {}).get("auc")
         if auc is not None and vote is not None and auc >= vote:
@@ -51,7 +55,7 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
                 "recordings cannot show whether the EEG adds anything."
             )
     for event, auc in (controls or {}).get("phase_randomised", {}).items():
-        if auc is not None and abs(auc - 0.5) > CHANCE_TOLERANCE:
+        if auc is not None and round(abs(auc - 0.5), 3) > CHANCE_TOLERANCE:  # as printed
             found.append(
                 f"{event}: EEG with random phases scores AUC {auc:.3f} where {0.5 - CHANCE_TOLERANCE:.2f} to "
                 f"{0.5 + CHANCE_TOLERANCE:.2f} is chance: part of the score is not detection, or there is too little "

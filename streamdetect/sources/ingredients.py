@@ -46,15 +46,15 @@ AMPLIFIER_TIME_CONSTANT_S = 1.0 / (2.0 * np.pi * 0.016)
 # first, then on both sides; after the movement beta rebounds within 1 s: Pfurtscheller and Lopes da Silva, Clin
 # Neurophysiol 1999, doi:10.1016/S1388-2457(99)00141-8; Pfurtscheller et al., Electroenceph clin Neurophysiol 1997,
 # "On the existence of different types of central beta rhythms below 30 Hz".
-MU_LEAD_S, MU_RECOVERY_S = 1.8, 1.6
-BETA_LEAD_S, BETA_RECOVERY_S = 1.2, 0.5
+MU_RISE_S, BETA_RISE_S = (-2.0, -0.4), (-1.3, -0.4)  # the loss begins and is full, after HandStart, contralateral
+IPSILATERAL_RISE_S, IPSILATERAL_SHARE = (-0.4, 0.1), 0.9  # the other side joins in at the onset, almost as deep
+MU_RECOVERY_S, BETA_RECOVERY_S = 1.6, 0.5
+RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
 HOLD_SHARE = 0.4  # of the loss is left while the object is held still: the rhythms come back in a steady grip (Kilner et
 # al., J Neurosci 2000, doi:10.1523/JNEUROSCI.20-23-08838.2000)
 HOLD_BEGIN_S, HOLD_END_S = (0.3, 1.0), 0.6  # after LiftOff, before Replace
 LOSS_SHARES = (0.0, 1.0, 1.0, HOLD_SHARE, HOLD_SHARE, 1.0, 1.0, 0.0)  # at the knots of `movement_knots`
 REBOUND_DELAY_S, REBOUND_SD_S = 1.0, 0.3
-RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
-IPSILATERAL_SHARE, IPSILATERAL_LEAD_S = 0.7, 0.3  # of the contralateral depth; it joins in as the hand starts
 DEPTH_SD = 0.2  # relative, from trial to trial
 
 # Movement-related cortical potential, seconds after the onset of movement and share of the peak. The early
@@ -79,6 +79,14 @@ CONTACT_POTENTIAL = (
     (0.4, 0.0),
 )
 CONTACT_EVENTS = ("FirstDigitTouch", "LiftOff", "Replace", "BothReleased")
+
+# An LED goes on to start the reach and off to start the lowering (Luciw et al. 2014), and is answered by a visual N1 and
+# a P3 over the parietal cortex of 5 to 15 µV (Polich, Clin Neurophysiol 2007, doi:10.1016/j.clinph.2007.04.019). How
+# long before the event the LED changes is not in the released files: a simple reaction, and the way down.
+CUE_LEAD_S = {"HandStart": 0.42, "Replace": 0.95}
+CUE_JITTER_S = 0.07
+CUE_N1 = ((0.08, 0.0), (0.11, 0.4), (0.17, -0.7), (0.24, 0.3), (0.32, 0.0))
+CUE_P3 = ((0.2, 0.0), (0.36, 1.0), (0.65, 0.0))
 
 # Blinks: intervals log-normal (Bentivoglio et al., Mov Disord 1997, doi:10.1002/mds.870120629); 0.2 to 0.4 s long, largest
 # above the eyes and down to a tenth at the vertex (Lins et al., Brain Topogr 1993, doi:10.1007/BF01234127).
@@ -227,9 +235,7 @@ def make_rhythm(rng: np.random.Generator, n_times: int, sfreq: float, peak_hz: f
     return shape_noise(rng, 1, n_times, np.exp(-0.5 * ((freqs - peak_hz) / width_hz) ** 2))[0]
 
 
-def make_drift(
-    rng: np.random.Generator, n_channels: int, n_times: int, sfreq: float, time_constant_s: float
-) -> Floats:
+def make_drift(rng: np.random.Generator, n_channels: int, n_times: int, sfreq: float, time_constant_s: float) -> Floats:
     """Return each electrode's own slow wandering (Ornstein-Uhlenbeck), with a mean square of 1.
 
     Parameters
@@ -253,7 +259,9 @@ def make_drift(
     return signal.lfilter([1.0], [1.0, -keep], steps, axis=1, zi=start)[0]
 
 
-def movement_knots(onsets: dict[str, NDArray[np.int64]], sfreq: float, lead_s: float, recovery_s: float) -> NDArray[np.int64]:
+def movement_knots(
+    onsets: dict[str, NDArray[np.int64]], sfreq: float, rise_s: tuple[float, float], recovery_s: float
+) -> NDArray[np.int64]:
     """Return when a rhythm's loss begins, is full, begins to fade, has faded, rises, is full, ends and is made good.
 
     Parameters
@@ -262,8 +270,10 @@ def movement_knots(onsets: dict[str, NDArray[np.int64]], sfreq: float, lead_s: f
         Sample of each event.
     sfreq : float
         Sampling rate in Hz.
-    lead_s, recovery_s : float
-        The loss builds up for this long before the hand starts, and is made good this long after it is back, in s.
+    rise_s : tuple of float
+        When the loss begins and when it is full, in s after the hand starts.
+    recovery_s : float
+        The loss is made good this long after the hand is back, in s.
 
     Returns
     -------
@@ -272,7 +282,7 @@ def movement_knots(onsets: dict[str, NDArray[np.int64]], sfreq: float, lead_s: f
     """
     start, lift, replace, release = (onsets[name] for name in ("HandStart", "LiftOff", "Replace", "BothReleased"))
     anchors = np.stack([start, start, lift, lift, replace, replace, release, release], axis=1)
-    offsets_s = [-lead_s, 0.0, *HOLD_BEGIN_S, -HOLD_END_S, 0.0, RETURN_S, RETURN_S + recovery_s]
+    offsets_s = [*rise_s, *HOLD_BEGIN_S, -HOLD_END_S, 0.0, RETURN_S, RETURN_S + recovery_s]
     return anchors + np.round(np.array(offsets_s) * sfreq).astype(np.int64)
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 SFREQ_TOLERANCE = 1e-3  # relative; clocks of amplifiers differ by less, sampling rates that people choose by more
 
-_SETTLE_S = 0.8  # how long after the first answer another may come: liblsl asks known peers 0.5 s after it asked all
+_SETTLE_S = 0.8  # how long after the first answer another may come: liblsl asks known peers 0.5 s after all others
+_POLL_S = 0.02  # between two looks for a stream
 _SURVEY_S = 1.0  # how long to look for what else is on the network when nothing matched; liblsl's own default
 _CONNECT_S = 10.0  # for the description and the data connection of a stream that has just answered
 _CLOCK_S = 2.0  # for the first measurement of the clock offset, 0.64 s where nothing is lost (8 probes of 64 ms)
@@ -119,17 +120,28 @@ def resolve_stream(query: str, timeout_s: float) -> FoundStream:
     """
     import pylsl
 
-    predicate = make_predicate(query)
-    matching = pylsl.resolve_bypred(predicate, 1, timeout_s)
-    if not matching:
+    try:
+        resolver = pylsl.ContinuousResolver(pred=make_predicate(query))
+    except RuntimeError as error:
+        raise InputError(f"stream: {query!r} is no predicate that LSL understands; try type='EEG'") from error
+    if not _wait_for(lambda: len(resolver.results()) > 0, timeout_s):
         raise StreamError(_describe_absence(query, timeout_s))
-    found = _describe(pylsl.resolve_bypred(predicate, len(matching) + 1, _SETTLE_S) or matching)
+    _wait_for(lambda: len(resolver.results()) > 1, _SETTLE_S)
+    found = _describe(resolver.results())
     if len(found) > 1:
         listed = "; ".join(f"{stream}, source id {stream.source_id or 'none'}" for stream in found)
         raise InputError(
             f"stream: {query!r} matches {len(found)} streams: {listed}; name one of them by name or source id"
         )
     return found[0]
+
+
+def _wait_for(is_true: Callable[[], bool], timeout_s: float) -> bool:
+    """Ask until the answer is yes; unlike a wait inside liblsl, Ctrl-C ends it."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_true()) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return answer
 
 
 def make_predicate(query: str) -> str:

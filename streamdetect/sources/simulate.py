@@ -48,6 +48,8 @@ class SimulationSettings:
     mrcp_early_uv, mrcp_late_uv : float
         Peaks of the early and the late movement-related cortical potential in µV; together 5 to 15 (Shibasaki and
         Hallett 2006).
+    cue_uv : float
+        Peak of the P3 that the LED evokes in µV; 5 to 15 (Polich 2007).
     contact_uv : float
         Peak of the potential evoked when the fingers make or break contact in µV; 2 to 8 (Kekoni et al. 1997).
     blink_uv, blinks_per_min : float
@@ -63,22 +65,23 @@ class SimulationSettings:
         Spread (SD of the logarithm) of the amplitudes between subjects, and between the series of one.
     """
 
-    background_uv: float = 10.0
-    background_exponent: float = 1.1
+    background_uv: float = 7.0
+    background_exponent: float = 1.0
     alpha_uv: float = 12.0
-    mu_uv: float = 8.0
-    beta_uv: float = 4.0
-    mu_depth: float = 0.65
-    beta_depth: float = 0.55
+    mu_uv: float = 10.0
+    beta_uv: float = 5.0
+    mu_depth: float = 0.75
+    beta_depth: float = 0.65
     beta_rebound: float = 0.8
-    mrcp_early_uv: float = 5.0
-    mrcp_late_uv: float = 8.0
+    mrcp_early_uv: float = 7.0
+    mrcp_late_uv: float = 10.0
+    cue_uv: float = 9.0
     contact_uv: float = 5.0
     blink_uv: float = 120.0
     blinks_per_min: float = 12.0
     muscle_uv: float = 12.0
     muscle_bursts_per_min: float = 3.0
-    drift_uv: float = 60.0
+    drift_uv: float = 15.0
     drift_time_constant_s: float = make.AMPLIFIER_TIME_CONSTANT_S
     line_uv: float = 2.0
     subject_sd: float = 0.2
@@ -211,7 +214,7 @@ def draw_subject(subject: int, *, seed: int, settings: SimulationSettings) -> Su
     SubjectTraits
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(subject,)))
-    parts = ("background", "alpha", "mu", "beta", "mrcp", "contact", "blink", "muscle", "drift", "line")
+    parts = ("background", "alpha", "mu", "beta", "mrcp", "cue", "contact", "blink", "muscle", "drift", "line")
     return SubjectTraits(
         alpha_hz=float(np.clip(rng.normal(10.0, 0.8), 8.5, 12.0)),  # Klimesch 1999, doi:10.1016/S0165-0173(98)00056-3
         mu_hz=float(np.clip(rng.normal(10.8, 0.8), 9.0, 12.5)),
@@ -219,7 +222,9 @@ def draw_subject(subject: int, *, seed: int, settings: SimulationSettings) -> Su
         exponent=settings.background_exponent + rng.uniform(-0.15, 0.15),
         strength=dict(zip(parts, rng.lognormal(0.0, settings.subject_sd, len(parts)).tolist(), strict=True)),
         depth=float(rng.uniform(0.85, 1.15)),
-        medians_s={name: median * rng.lognormal(0.0, between_sd) for name, (median, _, between_sd) in make.INTERVALS_S.items()},
+        medians_s={
+            name: median * rng.lognormal(0.0, between_sd) for name, (median, _, between_sd) in make.INTERVALS_S.items()
+        },
     )
 
 
@@ -312,12 +317,12 @@ def _mix(
         alpha = make.make_rhythm(rngs["alpha"], n_times, SFREQ, traits.alpha_hz, 0.8)
         mixed += np.outer(make.spread(site, names) * share * settings.alpha_uv * day["alpha"], alpha)
 
-    for part, rms, depth, peak_hz, width_hz, lead_s, recovery_s in (
-        ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 0.9, make.MU_LEAD_S, make.MU_RECOVERY_S),
-        ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_LEAD_S, make.BETA_RECOVERY_S),
+    for part, rms, depth, peak_hz, width_hz, rise_s, recovery_s in (
+        ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 1.2, make.MU_RISE_S, make.MU_RECOVERY_S),
+        ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_RISE_S, make.BETA_RECOVERY_S),
     ):
-        for site, share, site_lead_s in (("C3", 1.0, lead_s), ("C4", make.IPSILATERAL_SHARE, make.IPSILATERAL_LEAD_S)):
-            knots = make.movement_knots(onsets, SFREQ, site_lead_s, recovery_s)
+        for site, share, site_rise_s in (("C3", 1.0, rise_s), ("C4", make.IPSILATERAL_SHARE, make.IPSILATERAL_RISE_S)):
+            knots = make.movement_knots(onsets, SFREQ, site_rise_s, recovery_s)
             varied = rngs[part].normal(1.0, make.DEPTH_SD, len(hand_starts))
             depths = np.clip(share * depth * traits.depth * varied, 0.0, 0.95)
             power = make.desynchronise(n_times, knots, depths)
@@ -334,6 +339,14 @@ def _mix(
     ):
         potential = make.evoke(n_times, SFREQ, hand_starts + jitter, knots, peak * amplitudes)
         mixed += np.outer(make.spread(site, names), potential)
+
+    for event, lead_s in make.CUE_LEAD_S.items():
+        leads = rngs["cue"].normal(lead_s, make.CUE_JITTER_S, len(hand_starts))
+        changes = onsets[event] - np.round(leads * SFREQ).astype(np.int64)
+        amplitudes = settings.cue_uv * day["cue"] * rngs["cue"].normal(1.0, make.MRCP_SD, len(hand_starts))
+        for site, knots in (("Oz", make.CUE_N1), ("Pz", make.CUE_P3)):
+            potential = make.evoke(n_times, SFREQ, changes, knots, amplitudes)
+            mixed += np.outer(make.spread(site, names), potential)
 
     for event in make.CONTACT_EVENTS:
         amplitudes = settings.contact_uv * day["contact"] * rngs["contact"].normal(1.0, make.MRCP_SD, len(hand_starts))

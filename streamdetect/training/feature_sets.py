@@ -22,8 +22,9 @@ def _power(sfreq: float) -> FeatureSettings:
 
 
 def _bands(sfreq: float) -> FeatureSettings:
-    """Logarithm of the average power in theta, mu and beta, where movement shows (Pfurtscheller & Lopes da Silva 1999,
-    doi:10.1016/S1388-2457(99)00141-8).
+    """Logarithm of the average power in theta, mu and beta, where movement shows.
+
+    Pfurtscheller and Lopes da Silva 1999, doi:10.1016/S1388-2457(99)00141-8.
     """
     return FeatureSettings("bands", _BANDS, to_samples(1.0, sfreq), to_samples(0.02, sfreq), log=True)
 

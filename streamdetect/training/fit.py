@@ -163,9 +163,7 @@ class Trainer:
         """Compute features and labels of each recording."""
         labelled = []
         for recording in recordings:
-            labelled.append(
-                label_windows(recording, self.ch_names, self.health, self.features, self.settings.events)
-            )
+            labelled.append(label_windows(recording, self.ch_names, self.health, self.features, self.settings.events))
             on_recording(recording)
         return labelled
 
@@ -231,9 +229,7 @@ class Trainer:
             An event is always or never going on.
         """
         check_classes(y, self.settings.event_names, where)
-        estimator = make_ensemble(
-            self.settings.features, n_events=y.shape[1], seed=self.settings.seed, n_jobs=n_jobs
-        )
+        estimator = make_ensemble(self.settings.features, n_events=y.shape[1], seed=self.settings.seed, n_jobs=n_jobs)
         return estimator.fit(X, y[:, 0].astype(np.int64) if y.shape[1] == 1 else y.astype(np.int64))
 
     def decide(
@@ -255,9 +251,7 @@ class Trainer:
         probability = columns.pop("probability")
         return Decisions(self.settings.event_names, block.samples, block.times, block.quality, probability, columns)
 
-    def join(
-        self, windows: Sequence[LabelledWindows], parts: Sequence[Sequence[Decisions | None]]
-    ) -> list[Outcome]:
+    def join(self, windows: Sequence[LabelledWindows], parts: Sequence[Sequence[Decisions | None]]) -> list[Outcome]:
         """Join what each fold decided on each recording into one outcome a recording."""
         outcomes = []
         for i, one in enumerate(windows):

@@ -87,6 +87,6 @@ def check_classes(labels: NDArray[np.bool_], event_names: Sequence[str], where: 
         if n_positive in (0, len(column)):
             how = "never" if n_positive == 0 else "always"
             raise EventError(
-                f"event {name}: {how} going on in the {len(column)} windows of {where}; training needs windows with and "
-                "without it in every fold: give more recordings that hold both"
+                f"event {name}: {how} going on in the {len(column)} windows of {where}; training needs windows "
+                "with and without it in every fold: give more recordings that hold both"
             )

@@ -1,4 +1,4 @@
-"""Two ways to score a training procedure: held out, which predicts what a user will see, and the random split of 2019."""
+"""Two ways to score a training: held out, which predicts what a user will see, and the random split of 2019."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> tupl
         fitted = inner.fit(take(windows, fold.train))
         decided = [inner.decide(one, test, fitted.estimator) for one, test in zip(windows, fold.test, strict=True)]
         return [
-            None if each is None else detect(Outcome("", each, {}, 1.0), fitted.decisions).decisions
-            for each in decided
+            None if each is None else detect(Outcome("", each, {}, 1.0), fitted.decisions).decisions for each in decided
         ]
 
     with unconverged_allowed():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from streamdetect.detector import SFREQ_TOLERANCE, FeaturePipeline
 from streamdetect.errors import ChannelError, EventError, InputError, RecordingError
 from streamdetect.events import Annotation, label_times, select_annotations
+from streamdetect.files import file_sha256
 from streamdetect.settings import EventSettings, FeatureSettings, HealthSettings
 from streamdetect.sources.channels import pick_channels
 from streamdetect.sources.recording import Recording
@@ -178,15 +177,6 @@ def check_events(recordings: Sequence[Recording], events: Sequence[EventSettings
         for description in event.descriptions:
             if description not in counts:
                 raise EventError(f"--event {event.name}: {description} is in no recording; they hold {listed}")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; of a folder, that of the files in it."""
-    if path.is_dir():
-        names = sorted(inner for inner in path.rglob("*") if inner.is_file())
-        return hashlib.sha256("".join(file_sha256(inner) for inner in names).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _names(recordings: Sequence[Recording]) -> str:

@@ -1,0 +1,89 @@
+"""``streamdetect replay``: a recording through a model, as fast as the machine can."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamdetect.cli.console import progress, say, table_console, write_json
+
+DIFFERENT = 1  # as diff: both could be read, and they are not the same
+
+
+def replay(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Any file that MNE reads, XDF, or CSV pair.")],
+    model: Annotated[str, typer.Option(metavar="M.onnx", help="A model file, or the name of a shipped model.")],
+    out: Annotated[Path | None, typer.Option(metavar="F.csv", help="Write every decision to this file.")] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="F.jsonl", help="Compare with what monitor decided live on the same recording."),
+    ] = None,
+    stream: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which EEG stream of an XDF file, where it holds several.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
+) -> None:
+    """Run a model over a recording: the same code as live, fed larger chunks."""
+    from streamdetect.decisions import join
+    from streamdetect.detector import Detector
+    from streamdetect.replay import compare_with_journal
+    from streamdetect.replay import replay as replay_recording
+    from streamdetect.sinks.decisions_csv import DecisionsFile
+    from streamdetect.sources.recording import read_recording
+
+    detector = Detector.load(model)
+    opened = read_recording(recording, stream=stream)
+    blocks = []
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress())
+        task = bar.add_task("replaying", total=opened.n_times)
+        file = stack.enter_context(DecisionsFile(out, detector.event_names)) if out is not None else None
+        for block in replay_recording(opened, detector):
+            if file is not None:
+                file.write(block)
+            blocks.append(block)
+            if len(block):
+                bar.update(task, completed=int(block.samples[-1]))
+    taken = time.perf_counter() - started
+    decisions = join(blocks)
+    seconds = opened.n_times / opened.info.sfreq
+    counts = {name: sum(detection.event == name for detection in decisions.detections) for name in detector.event_names}
+    n_valid = int(decisions.valid.sum())
+    figures: dict[str, Any] = {
+        "recording": str(recording),
+        "model": detector.model.metadata.name,
+        "seconds": seconds,
+        "n_decisions": len(decisions),
+        "n_invalid": len(decisions) - n_valid,
+        "detections": [
+            {"event": each.event, "time": each.time, "sample": each.sample, "probability": each.probability}
+            for each in decisions.detections
+        ],
+        "times_real_time": seconds / taken,
+    }
+    console = table_console(json)
+    console.print(
+        f"{opened.info.name}: {seconds:.1f} s of signal in {taken:.2f} s ({seconds / taken:.0f} times real time); "
+        f"{len(decisions)} decisions, {len(decisions) - n_valid} of them invalid"
+    )
+    for name, count in counts.items():
+        console.print(f"{name}: {count} detections")
+    if out is not None:
+        say(f"wrote {out}")
+    different = None
+    if journal is not None:
+        comparison = compare_with_journal(decisions, journal)
+        figures["journal"] = {"n_decisions": comparison.n_decisions, "n_different": comparison.n_different}
+        different = comparison.n_different > 0
+        console.print(
+            f"{journal}: {comparison.n_decisions} live decisions, "
+            + (f"{comparison.n_different} differ: {comparison.first}" if different else "all equal, bit for bit")
+        )
+    write_json(json, figures)
+    if different:
+        raise typer.Exit(DIFFERENT)
