@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from models import make_model
+from streamdetect.stages.model import Model
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -53,3 +56,10 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set STREAMDETECT_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model for the signals of the contract tests: three channels at 100 Hz, two events."""
+    path = make_model(tmp_path_factory.mktemp("model") / "tiny.onnx", sfreq=100.0, n_events=2, hop_samples=4)
+    return Model.load(path)

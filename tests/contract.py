@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ def cut(chunk: Chunk, sizes) -> list[Chunk]:
             quality=None if chunk.quality is None else chunk.quality[a:b],
             first_sample=chunk.first_sample + int(a),
         )
-        for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for i, (a, b) in enumerate(itertools.pairwise(edges))
     ]
 
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_recording import FakeRecording
 
+from fake_recording import FakeRecording
 from models import make_model
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.cli.monitor import format_status

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pylsl
 import pytest
-from fake_recording import FakeRecording
 
+from fake_recording import FakeRecording
 from streamdetect.chunk import StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation

@@ -1,1 +1,1 @@
-"""Measurements that `streamdetect bench` and the tests share."""
+"""The measurements behind ``streamdetect bench``."""

@@ -21,11 +21,13 @@ def stop_on_signal() -> Iterator[threading.Event]:
         Set once the user wants to stop.
     """
     stop = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}  # as under nohup
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.SIGINT in previous:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in previous:
         signal.signal(number, request_stop)

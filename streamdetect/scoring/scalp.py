@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIN_POSITIONS = 4  # fewer make no map
+MAX_COLUMNS = 6  # more maps beside each other are too small to read in the report
 N_BARS = 12  # strongest channels of a bar chart
 _KINDS = {"lda": "LDA pattern", "lr": "LR pattern", "rf": "forest importance"}
 _SIGNED_COLORMAP = "RdBu_r"
@@ -95,27 +96,28 @@ def scalp_figure(metadata: ModelMetadata) -> Figure:
         return figure
     montage = make_montage(metadata.ch_names)
     is_map = len(montage.ch_names) >= MIN_POSITIONS
-    columns = [(member, band) for member in members for band in range(len(metadata.features.filters))]
-    n_rows, height = len(metadata.event_names), 2.2 if is_map else 3.0
-    width = max(7.0, len(columns) * (2.0 if is_map else 2.6))
-    figure = Figure(figsize=(width, n_rows * height + 1.2), layout="constrained")
-    axes = figure.subplots(n_rows, len(columns), squeeze=False)
-    for row, event in zip(axes, metadata.event_names, strict=True):
-        for axis, (member, band) in zip(row, columns, strict=True):
-            values = channel_values(metadata, member, event)[band] if event in metadata.patterns[member] else None
-            if values is None:
-                axis.axis("off")
-            elif is_map:
-                _draw_map(axis, metadata, values, montage, is_signed=member != "rf")
-            else:
-                _draw_bars(axis, metadata, values, is_signed=member != "rf")
-            if axis in axes[0]:
-                axis.set_title(f"{_KINDS[member]}\n{metadata.features.filters[band].label}", fontsize=10)
-        row[0].set_ylabel(event, fontsize=10)
+    bands = range(len(metadata.features.filters))
+    if len(members) * len(bands) <= MAX_COLUMNS:
+        grid = [[(event, member, band) for member in members for band in bands] for event in metadata.event_names]
+    else:
+        grid = [[(event, member, band) for band in bands] for event in metadata.event_names for member in members]
+    width, height = (2.0, 2.4) if is_map else (2.6, 3.0)
+    figure = Figure(figsize=(max(7.0, len(grid[0]) * width), len(grid) * height + 1.6), layout="constrained")
+    axes = figure.subplots(len(grid), len(grid[0]), squeeze=False)
+    for axis, (event, member, band) in zip(axes.ravel(), (cell for row in grid for cell in row), strict=True):
+        if event not in metadata.patterns[member]:
+            axis.axis("off")
+            continue
+        values = channel_values(metadata, member, event)[band]
+        if is_map:
+            _draw_map(axis, metadata, values, montage, is_signed=member != "rf")
+        else:
+            _draw_bars(axis, metadata, values, is_signed=member != "rf")
+        axis.set_title(f"{event}\n{_KINDS[member]}, {metadata.features.filters[band].label}", fontsize=9)
     left_out = [name for name in metadata.ch_names if name not in montage.ch_names]
     note = "Values relative to the largest of their event and member."
     if is_map:
-        _add_colorbars(figure, axes, members)
+        _add_colorbars(figure, axes, has_importance="rf" in members, has_pattern=members != ["rf"])
         if left_out:
             note += f" Left out, position unknown or taken: {_shorten(left_out)}."
     else:
@@ -156,21 +158,17 @@ def _draw_bars(axis: Axes, metadata: ModelMetadata, values: NDArray[np.float64],
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _add_colorbars(figure: Figure, axes: NDArray, members: list[str]) -> None:
+def _add_colorbars(figure: Figure, axes: NDArray, *, has_pattern: bool, has_importance: bool) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    n_bands = axes.shape[1] // len(members)
-    for place, member in enumerate(members):
-        is_signed = member != "rf"
-        mappable = ScalarMappable(
-            Normalize(-1 if is_signed else 0, 1), _SIGNED_COLORMAP if is_signed else _UNSIGNED_COLORMAP
-        )
-        own = axes[:, place * n_bands : (place + 1) * n_bands].ravel().tolist()
-        bar = figure.colorbar(mappable, ax=own, location="bottom", shrink=0.8, aspect=18, pad=0.02)
-        bar.set_ticks([-1, 0, 1] if is_signed else [0, 1])
-        labels = ["less power\nin the event", "0", "more power\nin the event"] if is_signed else ["unused", "most used"]
-        bar.set_ticklabels(labels, fontsize=8)
+    look = {"ax": axes.ravel().tolist(), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+    if has_pattern:
+        bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _SIGNED_COLORMAP), **look)
+        bar.set_ticks([-1, 0, 1], labels=["less power in the event", "pattern", "more power in the event"], fontsize=8)
+    if has_importance:
+        bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _UNSIGNED_COLORMAP), **look)
+        bar.set_ticks([0, 0.5, 1], labels=["unused", "forest importance", "most used"], fontsize=8)
 
 
 def _shorten(names: list[str], n_shown: int = 8) -> str:

@@ -13,8 +13,10 @@ RANDOM_SPLIT_WARNING = (
     "Random split: measures memory, not detection: neighbouring windows overlap by more than 95 %, so that almost the "
     "same window is in the training and in the test part. Expect far less on a new recording."
 )
-IN_SAMPLE_WARNING = "In-sample: the model was trained on recordings that are scored here: this is what it remembers, not what "
+IN_SAMPLE_WARNING = (
+    "In-sample: the model was trained on recordings that are scored here: the scores say what it remembers, not what "
     "it detects."
+)
 CHANCE_TOLERANCE = 0.05  # the phase-randomised control must score 0.5 within this much
 MEMBERS = {"lda": "LDA", "rf": "RF", "lr": "LR"}
 CONTROLS = {"clock": "clock alone", "phase_randomised": "random phases"}

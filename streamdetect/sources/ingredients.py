@@ -50,7 +50,9 @@ MU_RISE_S, BETA_RISE_S = (-2.0, -0.4), (-1.3, -0.4)  # the loss begins and is fu
 IPSILATERAL_RISE_S, IPSILATERAL_SHARE = (-0.4, 0.1), 0.9  # the other side joins in at the onset, almost as deep
 MU_RECOVERY_S, BETA_RECOVERY_S = 1.6, 0.5
 RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
-HOLD_SHARE = 0.4  # of the loss is left while the object is held still: the rhythms come back in a steady grip (Kilner et
+HOLD_SHARE = (
+    0.4  # of the loss is left while the object is held still: the rhythms come back in a steady grip (Kilner et
+)
 # al., J Neurosci 2000, doi:10.1523/JNEUROSCI.20-23-08838.2000)
 HOLD_BEGIN_S, HOLD_END_S = (0.3, 1.0), 0.6  # after LiftOff, before Replace
 LOSS_SHARES = (0.0, 1.0, 1.0, HOLD_SHARE, HOLD_SHARE, 1.0, 1.0, 0.0)  # at the knots of `movement_knots`

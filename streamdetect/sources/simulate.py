@@ -6,7 +6,6 @@ and by the day of the series. The same seed, subject and series give the same sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk, StreamInfo
-from streamdetect.errors import ChannelError, InputError
+from streamdetect.errors import InputError
 from streamdetect.events import POINT_HALF_WIDTH_S, Annotation
+from streamdetect.files import whole_file
 from streamdetect.sources import ingredients as make
+from streamdetect.sources.grasp_and_lift import SFREQ, VOLTS_PER_COUNT
 from streamdetect.sources.montage import GRASP_AND_LIFT_CHANNELS
+from streamdetect.sources.recording import Recording
 
-SFREQ = 500.0  # Hz, Luciw et al. 2014
 N_TRIALS = 34  # a series of the released data, Luciw et al. 2014
 SHORTEST_MINUTES = 0.25  # room for one trial
-_CHUNK_SAMPLES = 5000
-_VOLTS_PER_MICROVOLT = 1e-6
+_DATA_SUFFIX, _EVENTS_SUFFIX = "_data.csv", "_events.csv"
+_ROWS_AT_ONCE = 10_000  # written; bounds the memory, and the time that Python spends on collecting garbage
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class SimulationSettings:
     background_uv: float = 7.0
     background_exponent: float = 1.0
     alpha_uv: float = 12.0
-    mu_uv: float = 10.0
-    beta_uv: float = 5.0
+    mu_uv: float = 12.0
+    beta_uv: float = 6.0
     mu_depth: float = 0.75
     beta_depth: float = 0.65
     beta_rebound: float = 0.8
@@ -81,7 +82,7 @@ class SimulationSettings:
     blinks_per_min: float = 12.0
     muscle_uv: float = 12.0
     muscle_bursts_per_min: float = 3.0
-    drift_uv: float = 15.0
+    drift_uv: float = 10.0
     drift_time_constant_s: float = make.AMPLIFIER_TIME_CONSTANT_S
     line_uv: float = 2.0
     subject_sd: float = 0.2
@@ -117,7 +118,7 @@ class SubjectTraits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedSeries:
-    """One series, with what a `Recording` offers.
+    """One series in memory, with what a `Recording` offers.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ class SimulatedSeries:
     @property
     def data(self) -> NDArray[np.float64]:
         """Signal in volts, shape (n_channels, n_times), float64."""
-        return self.microvolts * _VOLTS_PER_MICROVOLT
+        return self.microvolts * VOLTS_PER_COUNT
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
@@ -167,34 +168,17 @@ class SimulatedSeries:
         return labels
 
     def chunks(self, picks: Sequence[str] | None = None, chunk_samples: int | None = None) -> Iterator[Chunk]:
-        """Yield the signal piece by piece.
+        """Yield the signal piece by piece, see `Recording.chunks`."""
+        return self.recording().chunks(picks, chunk_samples)
 
-        Parameters
-        ----------
-        picks : sequence of str, optional
-            Channels, in this order; all by default.
-        chunk_samples : int, optional
-            Samples a chunk; 10 s by default.
+    def recording(self) -> Recording:
+        """Return the series as the recording that reading its files would give, without writing them."""
+        return Recording(self.path, self.info, self.n_times, self.annotations, self._read)
 
-        Yields
-        ------
-        Chunk
-            In volts; times in s after the first sample.
-
-        Raises
-        ------
-        ChannelError
-            A channel is not among those simulated.
-        """
-        names = self.info.ch_names if picks is None else tuple(picks)
-        unknown = [name for name in names if name not in self.info.ch_names]
-        if unknown:
-            raise ChannelError(f"picks: expected channels of {self.path}, found {', '.join(unknown)}")
-        rows = [self.info.ch_names.index(name) for name in names]
-        step = chunk_samples or _CHUNK_SAMPLES
-        for start in range(0, self.n_times, step):
-            piece = self.microvolts[rows, start : start + step] * _VOLTS_PER_MICROVOLT
-            yield Chunk(piece, np.arange(start, start + piece.shape[1]) / self.info.sfreq)
+    def _read(self, rows: list[int], chunk_samples: int) -> Iterator[Chunk]:
+        for start in range(0, self.n_times, chunk_samples):
+            data = self.microvolts[rows, start : start + chunk_samples] * VOLTS_PER_COUNT
+            yield Chunk(data, np.arange(start, start + data.shape[1]) / self.info.sfreq)
 
 
 def draw_subject(subject: int, *, seed: int, settings: SimulationSettings) -> SubjectTraits:
@@ -286,9 +270,9 @@ def simulate_series(
         onsets = {name: samples[:n_fit] for name, samples in drawn.items()}
 
     microvolts = _mix(signal_rng, traits, settings, onsets, n_times)
-    name = f"subj{subject}_series{series}"
-    info = StreamInfo(GRASP_AND_LIFT_CHANNELS, SFREQ, name)
-    return SimulatedSeries(Path(f"{name}_data.csv"), info, np.rint(microvolts).astype(np.int32), onsets)
+    path, _ = series_paths(Path(), subject, series)
+    info = StreamInfo(GRASP_AND_LIFT_CHANNELS, SFREQ, path.name)
+    return SimulatedSeries(path, info, np.rint(microvolts).astype(np.int32), onsets)
 
 
 def _draw_onsets(rng: np.random.Generator, traits: SubjectTraits, n_trials: int) -> dict[str, NDArray[np.int64]]:
@@ -376,7 +360,7 @@ def series_paths(directory: Path, subject: int, series: int) -> tuple[Path, Path
     'subj1_series2_data.csv'
     """
     stem = f"subj{subject}_series{series}"
-    return directory / f"{stem}_data.csv", directory / f"{stem}_events.csv"
+    return directory / f"{stem}{_DATA_SUFFIX}", directory / f"{stem}{_EVENTS_SUFFIX}"
 
 
 def write_series(series: SimulatedSeries, directory: Path) -> tuple[Path, Path]:
@@ -395,22 +379,24 @@ def write_series(series: SimulatedSeries, directory: Path) -> tuple[Path, Path]:
     -------
     tuple of Path
         The data file and the events file.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written to.
     """
-    data_path = directory / series.path.name
-    events_path = directory / series.path.name.replace("_data", "_events")
-    _write_csv(data_path, series.info.name, series.info.ch_names, series.microvolts)
-    _write_csv(events_path, series.info.name, tuple(series.onsets), series.labels.astype(np.int32))
+    stem = series.path.name.removesuffix(_DATA_SUFFIX)
+    data_path, events_path = directory / f"{stem}{_DATA_SUFFIX}", directory / f"{stem}{_EVENTS_SUFFIX}"
+    # The events first: data without events would be taken for a series of which they are not known.
+    _write_csv(events_path, stem, tuple(series.onsets), series.labels.astype(np.int32))
+    _write_csv(data_path, stem, series.info.ch_names, series.microvolts)
     return data_path, events_path
 
 
 def _write_csv(path: Path, stem: str, columns: Sequence[str], values: NDArray[np.int32]) -> None:
     """Write integers of shape (n_columns, n_rows) under an id column, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("w", encoding="ascii", newline="") as file:
-            file.write(f"id,{','.join(columns)}\n")
-            rows = values.T.tolist()  # plain integers format several times faster than NumPy's, or than np.savetxt
-            file.writelines(f"{stem}_{index},{','.join(map(str, row))}\n" for index, row in enumerate(rows))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", encoding="ascii", newline="") as file:
+        file.write(f"id,{','.join(columns)}\n")
+        for start in range(0, values.shape[1], _ROWS_AT_ONCE):
+            rows = values[:, start : start + _ROWS_AT_ONCE].T.tolist()  # plain integers: much faster than np.savetxt
+            file.writelines(f"{stem}_{index},{','.join(map(str, row))}\n" for index, row in enumerate(rows, start))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from outcomes import make_outcome
 
+from outcomes import make_outcome
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation

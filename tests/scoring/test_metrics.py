@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from outcomes import HOP_S, make_outcome, simulate_outcomes
 from sklearn.metrics import roc_auc_score
 
+from outcomes import HOP_S, make_outcome, simulate_outcomes
 from streamdetect.errors import EventError
 from streamdetect.events import Annotation, label_times
 from streamdetect.scoring.metrics import (

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from outcomes import make_outcome, simulate_outcomes
 
 from models import EVENTS, make_metadata
+from outcomes import make_outcome, simulate_outcomes
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
@@ -169,14 +169,20 @@ class TestScalp:
     def test_positions_are_found_whatever_the_spelling(self) -> None:
         assert make_montage(["fc5.", "C3..", "CZ", "EOG1"]).ch_names == ["fc5.", "C3..", "CZ"]
 
+    def test_many_bands_go_below_each_other(self) -> None:
+        figure = scalp_figure(make_patterned(n_filters=3))
+        assert figure.get_figwidth() < 10
+        assert words(figure).count("LDA pattern") == 3
+
     def test_two_names_of_one_place_count_once(self) -> None:
         assert make_montage(["T7", "T3", "C3"]).ch_names == ["T7", "C3"]
 
     def test_one_map_an_event_member_and_band(self) -> None:
         figure = scalp_figure(make_patterned(n_events=2, n_filters=2))
         text = words(figure)
-        assert text.count("LDA pattern") == text.count("LR pattern") == text.count("forest importance") == 2
-        assert "0-30 Hz" in text
+        for event in EVENTS[:2]:
+            for kind in ("LDA pattern", "LR pattern", "forest importance"):
+                assert all(f"{event}\n{kind}, {band}" in text for band in ("0-30 Hz", "0-15 Hz"))
         assert "Left out, position unknown or taken: EOG1" in text
 
     @pytest.mark.parametrize("ch_names", [("A", "B"), ("C3", "Cz", "C4"), [f"EEG {i}" for i in range(64)]])

@@ -4,9 +4,9 @@ import io
 from typing import Any
 
 import pytest
-from outcomes import make_outcome, simulate_outcomes
 from rich.console import Console, RenderableType
 
+from outcomes import make_outcome, simulate_outcomes
 from streamdetect.scoring.metrics import score
 from streamdetect.scoring.tables import (
     IN_SAMPLE_WARNING,

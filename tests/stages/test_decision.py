@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import naive
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import naive
 from streamdetect.decisions import Decisions
 from streamdetect.settings import DecisionSettings
 from streamdetect.stages.decision import DecisionStage, find_detections

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+import naive
 from streamdetect.chunk import Chunk
 from streamdetect.detector import FeaturePipeline
 from streamdetect.errors import InputError

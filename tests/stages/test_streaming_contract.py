@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contract
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import contract
 from streamdetect.chunk import Chunk, Quality
 from streamdetect.decisions import Decisions
 from streamdetect.detector import Detector, FeaturePipeline
