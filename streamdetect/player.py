@@ -121,7 +121,9 @@ def play(
     Sample n, lost ones counted, has the time stamp ``t0 + n / sfreq`` at any speed, with ``t0`` the clock when the play
     began. A block is sent when its last sample is due on the schedule ``t0 + n / (sfreq * speed)``, which does not
     drift. Lost samples are left out and their time stamps with them; where a recording starts anew without a known
-    gap, the time stamps jump ahead by so much that receivers start anew too (`LONGEST_GAP_S`).
+    gap, the time stamps jump ahead by so much that receivers start anew too (`LONGEST_GAP_S`). Annotations beyond the
+    last sample are not sent. LSL has no flow control: at speeds that a receiver cannot follow, it loses what its
+    buffer does not hold, which the time stamps show as a gap.
     """
     if not speed > 0:
         raise InputError(f"speed: expected a number above 0, found {speed:g}")

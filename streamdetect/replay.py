@@ -143,13 +143,13 @@ def read_decisions(path: str | Path) -> Decisions:
             detections.append(Detection(record["event"], record["sample"], time, record["probability"]))
     if not rows:
         raise InputError(f"{path}: no decisions: expected the journal of a monitor session")
-    samples, times, quality, probability = zip(*rows, strict=True)
+    samples, times, quality, probabilities = zip(*rows, strict=True)
     return Decisions(
         event_names,
         np.array(samples, dtype=np.int64),
         np.array(times),
         np.array(quality, dtype=np.uint8),
-        np.array(probability, dtype=np.float32),
+        np.array(probabilities, dtype=np.float32),
         {},
         tuple(detections),
     )

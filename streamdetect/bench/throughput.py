@@ -96,7 +96,7 @@ def measure_chunk(model: BenchModel, seconds: float = 120.0) -> dict[str, float]
     detector = Detector.load(model.path)
     chunks = _read_chunks(model.recording, detector.ch_names, CHUNK_S, seconds)
     taken = _time_each(detector, chunks)
-    slow = Detector(_sklearn_model(detector, model.estimator))  # type: ignore[arg-type]
+    slow = Detector(_sklearn_model(detector, model.estimator))
     slow_taken = _time_each(slow, chunks[: len(chunks) // 20])
     return {
         "median_ms": float(np.median(taken)),
@@ -119,13 +119,13 @@ def measure_replay(model: BenchModel, n_repeats: int = 3) -> dict[str, float]:
     -------
     dict of str to float
         Seconds of signal a second: ``file`` reads the CSV, decides, and writes the decisions; ``memory`` leaves out the
-        reading; ``sklearn`` is ``memory`` with scikit-learn's predict_proba; ``literal_filter`` filters each window anew
-        and squares and averages it, with no decision made.
+        reading; ``sklearn`` is ``memory`` with scikit-learn's predict_proba; ``literal_filter`` filters each window
+        anew, squares and averages it, and makes no decision.
     """
     detector = Detector.load(model.path)
     chunks = _read_chunks(model.recording, detector.ch_names, REPLAY_CHUNK_S)
     seconds = sum(chunk.n_times for chunk in chunks) / detector.model.metadata.sfreq
-    slow = Detector(_sklearn_model(detector, model.estimator))  # type: ignore[arg-type]
+    slow = Detector(_sklearn_model(detector, model.estimator))
     return {
         "file": seconds / min(_time_file(detector, model.recording) for _ in range(n_repeats)),
         "memory": seconds / min(_time_memory(detector, chunks) for _ in range(n_repeats)),

@@ -91,6 +91,8 @@ def evaluate(
     console.print(score_table(scores, control_scores))
     if protocol is Protocol.RANDOM_SPLIT:
         console.print(published_table(scores))
+    elif cross_validate:
+        console.print("Window recall and false positives are at 0.5; events are found at each fold's own threshold.")
     if report is not None and metadata is not None:
         from streamdetect.scoring.figures import cut_excerpt
         from streamdetect.scoring.report import write_report
@@ -110,15 +112,9 @@ def evaluate(
 
 def open_recordings(paths: Sequence[Path]) -> list[Recording]:
     """Open recordings, a folder standing for those in it; none twice."""
-    from streamdetect.errors import RecordingError
     from streamdetect.sources.recording import find_recordings, read_recording
 
-    found = find_recordings(paths)
-    resolved = [path.resolve() for path in found]
-    twice = {str(path) for path, real in zip(found, resolved, strict=True) if resolved.count(real) > 1}
-    if twice:
-        raise RecordingError(f"{', '.join(sorted(twice))}: given twice; it would be in training and test at once")
-    return [read_recording(path) for path in found]
+    return [read_recording(path) for path in find_recordings(paths)]
 
 
 def choose_events(asked: Sequence[str] | None, recordings: Sequence[Recording]) -> tuple[EventSettings, ...]:
@@ -192,8 +188,7 @@ def _score_training(
         windows = trainer.label(recordings, on_recording=lambda _: bar.advance(task))
         bar.update(task, description="training")
         if protocol is Protocol.RANDOM_SPLIT:
-            scores, outcomes = protocols.random_split(trainer, windows)
-            return {"protocol": protocol.value, **scores}, outcomes, {}
+            return {"protocol": protocol.value, **protocols.random_split(trainer, windows)}, [], {}
         outcomes, grouped_by = protocols.cross_validate(trainer, windows)
         scores = score(outcomes, dict.fromkeys(settings.event_names, 0.5))
         control_scores = protocols.controls(trainer, recordings, windows) if with_controls else {}

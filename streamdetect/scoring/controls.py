@@ -23,6 +23,7 @@ from streamdetect.events import Annotation
 from streamdetect.scoring.metrics import Outcome
 
 CLOCK_BIN_S = 0.5
+N_SURROGATES = 3  # the AUC of one on a few minutes of signal varies by 0.02; their mean is the control
 SEGMENT_S = 300.0  # 38 MB of 32 channels at 500 Hz; many times longer than a trial
 _SMOOTHING = (0.25, 0.5, 0.25)  # over neighbouring bins: half of what a bin knows stays in it
 

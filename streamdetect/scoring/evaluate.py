@@ -10,14 +10,12 @@ from streamdetect.detector import Detector
 from streamdetect.events import select_annotations
 from streamdetect.files import file_sha256
 from streamdetect.replay import replay
-from streamdetect.scoring.controls import ClockModel, PhaseRandomised, clock_outcome
+from streamdetect.scoring.controls import N_SURROGATES, ClockModel, PhaseRandomised, clock_outcome
 from streamdetect.scoring.metrics import Outcome, area_under_roc, pool, score
 from streamdetect.stages.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from streamdetect.sources.recording import Recording
-
-CONTROL_SEED = 0
 
 
 def run_detector(recording: Recording, detector: Detector) -> Outcome:
@@ -71,16 +69,17 @@ def evaluate(
         For ``clock`` and ``phase_randomised`` the AUC of each event; empty without controls.
     """
     metadata = detector.model.metadata
-    outcomes, scrambled = [], []
+    outcomes = []
+    scrambled: list[list[Outcome]] = [[] for _ in range(N_SURROGATES if with_controls else 0)]
     for recording in recordings:
         outcomes.append(run_detector(recording, detector))
-        if with_controls:
-            scrambled.append(run_detector(PhaseRandomised(recording, CONTROL_SEED), detector))  # type: ignore[arg-type]
+        for seed, surrogates in enumerate(scrambled):
+            surrogates.append(run_detector(PhaseRandomised(recording, seed), detector))  # type: ignore[arg-type]
         on_recording(recording)
     thresholds = {name: one.threshold for name, one in zip(detector.event_names, metadata.decisions, strict=True)}
     controls = {}
     if with_controls:
-        controls["phase_randomised"] = auc_by_event(scrambled)
+        controls["phase_randomised"] = mean_auc(scrambled)
         if metadata.clock.rates:
             clocks = {name: ClockModel(metadata.clock.bin_s, rates) for name, rates in metadata.clock.rates.items()}
             controls["clock"] = auc_by_event([clock_outcome(outcome, clocks) for outcome in outcomes])
@@ -91,6 +90,16 @@ def auc_by_event(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
     """Return the AUC of each event, over all recordings."""
     pooled = {name: pool(outcomes, name) for name in outcomes[0].decisions.event_names}
     return {name: area_under_roc(each.labels, each.probability) for name, each in pooled.items()}
+
+
+def mean_auc(repeats: Sequence[Sequence[Outcome]]) -> dict[str, float | None]:
+    """Return the mean AUC of each event over repetitions; None where it is undefined."""
+    aucs = [auc_by_event(outcomes) for outcomes in repeats]
+    means: dict[str, float | None] = {}
+    for name in aucs[0]:
+        values = [each[name] for each in aucs if each[name] is not None]
+        means[name] = sum(values) / len(values) if values else None  # type: ignore[arg-type]
+    return means
 
 
 def trained_on(metadata: ModelMetadata, recordings: Sequence[Recording]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +162,7 @@ def _add_colorbars(figure: Figure, axes: NDArray, *, has_pattern: bool, has_impo
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    look = {"ax": axes.ravel().tolist(), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+    look: dict[str, Any] = {"ax": axes.ravel().tolist(), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
     if has_pattern:
         bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _SIGNED_COLORMAP), **look)
         bar.set_ticks([-1, 0, 1], labels=["less power in the event", "pattern", "more power in the event"], fontsize=8)

@@ -16,8 +16,8 @@ from streamdetect.sources.montage import scalp_angles
 
 Floats = NDArray[np.float64]
 
-# Trials, Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47. The order is the paper's; the figures are
-# those of 780 trials of subjects 1 to 3 of the data released with it.
+# Trials, Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47. The order is the paper's; the figures
+# are those of 780 trials of subjects 1 to 3 of the data released with it (CC BY 4.0).
 EVENT_NAMES = ("HandStart", "FirstDigitTouch", "BothStartLoadPhase", "LiftOff", "Replace", "BothReleased")
 INTERVALS_S = {  # from the event before: median (s), SD of the logarithm within a subject and between subjects
     "FirstDigitTouch": (0.82, 0.17, 0.25),
@@ -42,18 +42,17 @@ BACKGROUND_KNEE_HZ = 1.0
 # Ornstein-Uhlenbeck process with this time constant.
 AMPLIFIER_TIME_CONSTANT_S = 1.0 / (2.0 * np.pi * 0.016)
 
-# Event-related desynchronisation: mu from about 2 s before the movement and beta from about 1 s before it, contralateral
-# first, then on both sides; after the movement beta rebounds within 1 s: Pfurtscheller and Lopes da Silva, Clin
-# Neurophysiol 1999, doi:10.1016/S1388-2457(99)00141-8; Pfurtscheller et al., Electroenceph clin Neurophysiol 1997,
-# "On the existence of different types of central beta rhythms below 30 Hz".
+# Event-related desynchronisation: mu from about 2 s before the movement and beta from about 1 s before it,
+# contralateral first, then on both sides; after the movement beta rebounds within 1 s: Pfurtscheller and Lopes da
+# Silva, Clin Neurophysiol 1999, doi:10.1016/S1388-2457(99)00141-8; Pfurtscheller et al., "On the existence of
+# different types of central beta rhythms below 30 Hz", Electroenceph clin Neurophysiol 102(4), 316-325, 1997.
+MU_WIDTH_HZ, BETA_WIDTH_HZ = 1.2, 2.0  # standard deviations: mostly within 8-13 and 13-30 Hz
 MU_RISE_S, BETA_RISE_S = (-2.0, -0.4), (-1.3, -0.4)  # the loss begins and is full, after HandStart, contralateral
 IPSILATERAL_RISE_S, IPSILATERAL_SHARE = (-0.4, 0.1), 0.9  # the other side joins in at the onset, almost as deep
 MU_RECOVERY_S, BETA_RECOVERY_S = 1.6, 0.5
-RETURN_S = 0.6  # the hand moves back to its rest after BothReleased (Luciw et al. 2014, Fig. 1)
-HOLD_SHARE = (
-    0.4  # of the loss is left while the object is held still: the rhythms come back in a steady grip (Kilner et
-)
-# al., J Neurosci 2000, doi:10.1523/JNEUROSCI.20-23-08838.2000)
+RETURN_S = 0.6  # after BothReleased the hand goes back to its rest (Luciw et al. 2014); how long that takes is assumed
+# In a steady grip the rhythms come back: Kilner et al., J Neurosci 2000, doi:10.1523/JNEUROSCI.20-23-08838.2000.
+HOLD_SHARE = 0.4  # of the loss is left while the object is held still
 HOLD_BEGIN_S, HOLD_END_S = (0.3, 1.0), 0.6  # after LiftOff, before Replace
 LOSS_SHARES = (0.0, 1.0, 1.0, HOLD_SHARE, HOLD_SHARE, 1.0, 1.0, 0.0)  # at the knots of `movement_knots`
 REBOUND_DELAY_S, REBOUND_SD_S = 1.0, 0.3
@@ -66,11 +65,11 @@ DEPTH_SD = 0.2  # relative, from trial to trial
 MRCP_EARLY = ((-1.6, 0.0), (-1.0, -0.15), (-0.5, -0.45), (0.0, -1.0), (0.15, -0.9), (0.5, 0.0), (0.8, 0.1), (1.4, 0.0))
 MRCP_LATE = ((-0.6, 0.0), (-0.3, -0.3), (0.0, -0.9), (0.08, -1.0), (0.2, -0.1), (0.32, 0.6), (0.6, 0.2), (1.2, 0.0))
 MRCP_JITTER_S = 0.04  # of the potential against the event in the file
-MRCP_SD = 0.3  # relative, from trial to trial
+EVOKED_SD = 0.3  # relative, from trial to trial; of all evoked potentials
 
 # Making and breaking contact excites the fingertips' afferents (Johansson and Flanagan, Nat Rev Neurosci 2009,
 # doi:10.1038/nrn2621) and evokes P50, N80, P100 and N140 of a few µV over the contralateral hand area (Kekoni et al.,
-# Biol Psychol 1997, doi:10.1016/S0301-0511(97)05242-6).
+# Biol Psychol 46, 125-142, 1997).
 CONTACT_POTENTIAL = (
     (0.02, 0.0),
     (0.05, 0.4),
@@ -82,22 +81,22 @@ CONTACT_POTENTIAL = (
 )
 CONTACT_EVENTS = ("FirstDigitTouch", "LiftOff", "Replace", "BothReleased")
 
-# An LED goes on to start the reach and off to start the lowering (Luciw et al. 2014), and is answered by a visual N1 and
-# a P3 over the parietal cortex of 5 to 15 µV (Polich, Clin Neurophysiol 2007, doi:10.1016/j.clinph.2007.04.019). How
-# long before the event the LED changes is not in the released files: a simple reaction, and the way down.
+# An LED cues the reach and the lowering (Luciw et al. 2014) and is answered by a visual N1 and a P3 over the parietal
+# cortex of 5 to 15 µV (Polich, Clin Neurophysiol 2007, doi:10.1016/j.clinph.2007.04.019). How long before the event it
+# changes is not in the released files; assumed here are a simple reaction, and a reaction and the way down.
 CUE_LEAD_S = {"HandStart": 0.42, "Replace": 0.95}
 CUE_JITTER_S = 0.07
 CUE_N1 = ((0.08, 0.0), (0.11, 0.4), (0.17, -0.7), (0.24, 0.3), (0.32, 0.0))
 CUE_P3 = ((0.2, 0.0), (0.36, 1.0), (0.65, 0.0))
 
-# Blinks: intervals log-normal (Bentivoglio et al., Mov Disord 1997, doi:10.1002/mds.870120629); 0.2 to 0.4 s long, largest
-# above the eyes and down to a tenth at the vertex (Lins et al., Brain Topogr 1993, doi:10.1007/BF01234127).
+# Blinks: log-normal (Bentivoglio et al., Mov Disord 1997, doi:10.1002/mds.870120629); 0.2 to 0.4 s long, largest above
+# the eyes and down to a tenth at the vertex (Lins et al., Brain Topogr 1993, doi:10.1007/BF01234127).
 BLINK_DURATION_S = (0.2, 0.4)
 BLINK_INTERVAL_SD = 0.7  # of the logarithm
 BLINK_ANGLE_DEG = 35.0
 
-# Muscles of the temples, the forehead and the neck: broad-band from 20 Hz up, at the edge of the cap (Goncharova et al.,
-# Clin Neurophysiol 2003, doi:10.1016/S1388-2457(03)00093-2).
+# Muscles of the temples, the forehead and the neck: broad-band from 20 Hz up, at the edge of the cap (Goncharova et
+# al., Clin Neurophysiol 2003, doi:10.1016/S1388-2457(03)00093-2).
 MUSCLE_SITES = ("Fp1", "Fp2", "F7", "F8", "T7", "T8", "TP9", "TP10", "PO9", "PO10")
 MUSCLE_BAND_HZ = (20.0, 200.0)
 MUSCLE_DURATION_S = (0.3, 2.0)

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Luciw, Jarocka, Edin, Scientific Data 2014, doi:10.1038/sdata.2014.47: 32 ActiCap electrodes, in the files' order.
-GRASP_AND_LIFT_CHANNELS = tuple(
-    "Fp1 Fp2 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 TP9 CP5 CP1 CP2 CP6 TP10 "
-    "P7 P3 Pz P4 P8 PO9 O1 Oz O2 PO10".split()
+# fmt: off
+GRASP_AND_LIFT_CHANNELS = (
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "FC5", "FC1", "FC2", "FC6", "T7", "C3", "Cz", "C4", "T8",
+    "TP9", "CP5", "CP1", "CP2", "CP6", "TP10", "P7", "P3", "Pz", "P4", "P8", "PO9", "O1", "Oz", "O2", "PO10",
 )
+# fmt: on
 
 
 @cache

@@ -24,6 +24,8 @@ from streamdetect.sources.recording import Recording
 
 N_TRIALS = 34  # a series of the released data, Luciw et al. 2014
 SHORTEST_MINUTES = 0.25  # room for one trial
+ALPHA_SITES = (("Oz", 1.0), ("PO9", 0.6), ("PO10", 0.6), ("Pz", 0.5))  # share of the occipital strength
+ALPHA_WIDTH_HZ = 0.8
 _DATA_SUFFIX, _EVENTS_SUFFIX = "_data.csv", "_events.csv"
 _ROWS_AT_ONCE = 10_000  # written; bounds the memory, and the time that Python spends on collecting garbage
 
@@ -39,27 +41,28 @@ class SimulationSettings:
     background_exponent : float
         Its power falls as ``1 / f ** exponent``; 0.8 to 1.6 at rest (Donoghue et al. 2020).
     alpha_uv, mu_uv, beta_uv : float
-        RMS of the rhythms at rest in µV, above their source; 5 to 20, 3 to 10 and 2 to 5 (Niedermeyer's
-        Electroencephalography, chapter 9).
+        RMS of the rhythms at rest in µV, above their source. In subjects 1 to 3 of WAY-EEG-GAL, around the events, the
+        density is 230 to 1,000 µV²/Hz at O1 around 10 Hz, 50 to 300 at C3 around 10 Hz and 13 to 40 around 20 Hz,
+        which makes 27 to 55, 12 to 30 and 9 to 17 µV over the rhythms' widths, muscles and background included.
     mu_depth, beta_depth : float
         Share of the power that the contralateral motor cortex loses around a movement; 0.3 to 0.8 (Pfurtscheller and
         Lopes da Silva 1999).
     beta_rebound : float
         Excess of beta power after a movement as a share of its power at rest; 0.3 to 2.5 (Pfurtscheller et al. 1997).
     mrcp_early_uv, mrcp_late_uv : float
-        Peaks of the early and the late movement-related cortical potential in µV; together 5 to 15 (Shibasaki and
-        Hallett 2006).
+        Peaks of the early (Cz) and the late (C3) movement-related cortical potential in µV, which add up to 5 to 15 at
+        either electrode (Shibasaki and Hallett 2006).
     cue_uv : float
         Peak of the P3 that the LED evokes in µV; 5 to 15 (Polich 2007).
     contact_uv : float
-        Peak of the potential evoked when the fingers make or break contact in µV; 2 to 8 (Kekoni et al. 1997).
+        Peak of the potential evoked when the fingers make or break contact in µV; a few (Kekoni et al. 1997).
     blink_uv, blinks_per_min : float
         Peak in µV above the eyes, 50 to 200, and number a minute; 4.5 reading to 17 at rest (Bentivoglio et al. 1997).
     muscle_uv, muscle_bursts_per_min : float
         RMS of a burst in µV and number a minute.
     drift_uv, drift_time_constant_s : float
         Standard deviation of each electrode's slow potential in µV, and its memory in s. Within a series of subjects 1
-        to 3 of WAY-EEG-GAL it is 5 to 255, the median over the electrodes about 120.
+        to 3 of WAY-EEG-GAL, around the events, it is 5 to 255, depending on the electrode.
     line_uv : float
         Amplitude of the mains at the median electrode in µV.
     subject_sd, series_sd : float
@@ -145,7 +148,7 @@ class SimulatedSeries:
     @property
     def data(self) -> NDArray[np.float64]:
         """Signal in volts, shape (n_channels, n_times), float64."""
-        return self.microvolts * VOLTS_PER_COUNT
+        return np.multiply(self.microvolts, VOLTS_PER_COUNT, dtype=np.float64)
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
@@ -177,7 +180,8 @@ class SimulatedSeries:
 
     def _read(self, rows: list[int], chunk_samples: int) -> Iterator[Chunk]:
         for start in range(0, self.n_times, chunk_samples):
-            data = self.microvolts[rows, start : start + chunk_samples] * VOLTS_PER_COUNT
+            counts = self.microvolts[rows, start : start + chunk_samples]
+            data = np.multiply(counts, VOLTS_PER_COUNT, dtype=np.float64)
             yield Chunk(data, np.arange(start, start + data.shape[1]) / self.info.sfreq)
 
 
@@ -291,64 +295,86 @@ def _mix(
     day = {part: strength * rng.lognormal(0.0, settings.series_sd) for part, strength in traits.strength.items()}
     # Each ingredient has its own generator, so that changing one leaves the others as they were.
     rngs = dict(zip(day, rng.spawn(len(day)), strict=True))
-    hand_starts = onsets["HandStart"]
-    hand_stops = onsets["BothReleased"] + round(make.RETURN_S * SFREQ)
 
     mixed = make.make_background(rngs["background"], names, n_times, SFREQ, traits.exponent)
     mixed *= settings.background_uv * day["background"]
-
-    for site, share in (("Oz", 1.0), ("PO9", 0.6), ("PO10", 0.6), ("Pz", 0.5)):
-        alpha = make.make_rhythm(rngs["alpha"], n_times, SFREQ, traits.alpha_hz, 0.8)
+    for site, share in ALPHA_SITES:
+        alpha = make.make_rhythm(rngs["alpha"], n_times, SFREQ, traits.alpha_hz, ALPHA_WIDTH_HZ)
         mixed += np.outer(make.spread(site, names) * share * settings.alpha_uv * day["alpha"], alpha)
+    _add_motor_rhythms(mixed, rngs, traits, settings, day, onsets)
+    _add_evoked_potentials(mixed, rngs, settings, day, onsets)
 
-    for part, rms, depth, peak_hz, width_hz, rise_s, recovery_s in (
-        ("mu", settings.mu_uv, settings.mu_depth, traits.mu_hz, 1.2, make.MU_RISE_S, make.MU_RECOVERY_S),
-        ("beta", settings.beta_uv, settings.beta_depth, traits.beta_hz, 2.0, make.BETA_RISE_S, make.BETA_RECOVERY_S),
-    ):
-        for site, share, site_rise_s in (("C3", 1.0, rise_s), ("C4", make.IPSILATERAL_SHARE, make.IPSILATERAL_RISE_S)):
-            knots = make.movement_knots(onsets, SFREQ, site_rise_s, recovery_s)
-            varied = rngs[part].normal(1.0, make.DEPTH_SD, len(hand_starts))
-            depths = np.clip(share * depth * traits.depth * varied, 0.0, 0.95)
-            power = make.desynchronise(n_times, knots, depths)
+    blinks = make.make_blinks(rngs["blink"], n_times, SFREQ, settings.blinks_per_min)
+    eyes = np.maximum(*(make.spread(site, names, make.BLINK_ANGLE_DEG) for site in ("Fp1", "Fp2")))
+    mixed += np.outer(eyes * settings.blink_uv * day["blink"], blinks)
+    muscle = make.make_muscle(rngs["muscle"], names, n_times, SFREQ, settings.muscle_bursts_per_min)
+    mixed += settings.muscle_uv * day["muscle"] * muscle
+    drift = make.make_drift(rngs["drift"], len(names), n_times, SFREQ, settings.drift_time_constant_s)
+    mixed += settings.drift_uv * day["drift"] * drift
+    mixed += settings.line_uv * day["line"] * make.make_line_noise(rngs["line"], len(names), n_times, SFREQ)
+    return mixed
+
+
+def _add_motor_rhythms(
+    mixed: NDArray[np.float64],
+    rngs: dict[str, np.random.Generator],
+    traits: SubjectTraits,
+    settings: SimulationSettings,
+    day: dict[str, float],
+    onsets: dict[str, NDArray[np.int64]],
+) -> None:
+    """Add mu and beta over both motor cortices, which a right hand's movement desynchronises."""
+    n_times, n_trials = mixed.shape[1], len(onsets["HandStart"])
+    hand_stops = onsets["BothReleased"] + round(make.RETURN_S * SFREQ)
+    mu = (settings.mu_uv, settings.mu_depth, traits.mu_hz, make.MU_WIDTH_HZ, make.MU_RISE_S, make.MU_RECOVERY_S)
+    beta = (
+        *(settings.beta_uv, settings.beta_depth, traits.beta_hz),
+        *(make.BETA_WIDTH_HZ, make.BETA_RISE_S, make.BETA_RECOVERY_S),
+    )
+    for part, (rms, depth, peak_hz, width_hz, contralateral_rise_s, recovery_s) in (("mu", mu), ("beta", beta)):
+        for site, share, rise_s in (
+            ("C3", 1.0, contralateral_rise_s),
+            ("C4", make.IPSILATERAL_SHARE, make.IPSILATERAL_RISE_S),
+        ):
+            depths = share * depth * traits.depth * rngs[part].normal(1.0, make.DEPTH_SD, n_trials)
+            knots = make.movement_knots(onsets, SFREQ, rise_s, recovery_s)
+            power = make.desynchronise(n_times, knots, np.clip(depths, 0.0, 0.95))
             if part == "beta":
                 power = power * make.rebound(n_times, SFREQ, hand_stops, share * settings.beta_rebound)
             rhythm = make.make_rhythm(rngs[part], n_times, SFREQ, peak_hz, width_hz) * np.sqrt(power)
-            mixed += np.outer(make.spread(site, names) * rms * day[part], rhythm)
+            mixed += np.outer(make.spread(site, GRASP_AND_LIFT_CHANNELS) * rms * day[part], rhythm)
 
-    jitter = np.round(rngs["mrcp"].normal(0.0, make.MRCP_JITTER_S * SFREQ, len(hand_starts))).astype(np.int64)
-    amplitudes = day["mrcp"] * rngs["mrcp"].normal(1.0, make.MRCP_SD, len(hand_starts))
-    for site, peak, knots in (
-        ("Cz", settings.mrcp_early_uv, make.MRCP_EARLY),
-        ("C3", settings.mrcp_late_uv, make.MRCP_LATE),
-    ):
-        potential = make.evoke(n_times, SFREQ, hand_starts + jitter, knots, peak * amplitudes)
-        mixed += np.outer(make.spread(site, names), potential)
+
+def _add_evoked_potentials(
+    mixed: NDArray[np.float64],
+    rngs: dict[str, np.random.Generator],
+    settings: SimulationSettings,
+    day: dict[str, float],
+    onsets: dict[str, NDArray[np.int64]],
+) -> None:
+    """Add what is time-locked: movement-related potentials, and the answers to the LED and to contact."""
+    n_trials = len(onsets["HandStart"])
+
+    def add(
+        site: str, samples: NDArray[np.int64], knots: Sequence[tuple[float, float]], peaks: NDArray[np.float64]
+    ) -> None:
+        potential = make.evoke(mixed.shape[1], SFREQ, samples, knots, peaks)
+        np.add(mixed, np.outer(make.spread(site, GRASP_AND_LIFT_CHANNELS), potential), out=mixed)
+
+    jitter = np.round(rngs["mrcp"].normal(0.0, make.MRCP_JITTER_S * SFREQ, n_trials)).astype(np.int64)
+    peaks = day["mrcp"] * rngs["mrcp"].normal(1.0, make.EVOKED_SD, n_trials)
+    add("Cz", onsets["HandStart"] + jitter, make.MRCP_EARLY, settings.mrcp_early_uv * peaks)
+    add("C3", onsets["HandStart"] + jitter, make.MRCP_LATE, settings.mrcp_late_uv * peaks)
 
     for event, lead_s in make.CUE_LEAD_S.items():
-        leads = rngs["cue"].normal(lead_s, make.CUE_JITTER_S, len(hand_starts))
-        changes = onsets[event] - np.round(leads * SFREQ).astype(np.int64)
-        amplitudes = settings.cue_uv * day["cue"] * rngs["cue"].normal(1.0, make.MRCP_SD, len(hand_starts))
-        for site, knots in (("Oz", make.CUE_N1), ("Pz", make.CUE_P3)):
-            potential = make.evoke(n_times, SFREQ, changes, knots, amplitudes)
-            mixed += np.outer(make.spread(site, names), potential)
+        leads = np.round(rngs["cue"].normal(lead_s, make.CUE_JITTER_S, n_trials) * SFREQ).astype(np.int64)
+        peaks = settings.cue_uv * day["cue"] * rngs["cue"].normal(1.0, make.EVOKED_SD, n_trials)
+        add("Oz", onsets[event] - leads, make.CUE_N1, peaks)
+        add("Pz", onsets[event] - leads, make.CUE_P3, peaks)
 
     for event in make.CONTACT_EVENTS:
-        amplitudes = settings.contact_uv * day["contact"] * rngs["contact"].normal(1.0, make.MRCP_SD, len(hand_starts))
-        potential = make.evoke(n_times, SFREQ, onsets[event], make.CONTACT_POTENTIAL, amplitudes)
-        mixed += np.outer(make.spread("CP5", names), potential)
-
-    blinks = make.make_blinks(rngs["blink"], n_times, SFREQ, settings.blinks_per_min)
-    eyes = np.maximum(make.spread("Fp1", names, make.BLINK_ANGLE_DEG), make.spread("Fp2", names, make.BLINK_ANGLE_DEG))
-    mixed += np.outer(eyes * settings.blink_uv * day["blink"], blinks)
-
-    muscle = make.make_muscle(rngs["muscle"], names, n_times, SFREQ, settings.muscle_bursts_per_min)
-    mixed += settings.muscle_uv * day["muscle"] * muscle
-
-    drift = make.make_drift(rngs["drift"], len(names), n_times, SFREQ, settings.drift_time_constant_s)
-    mixed += settings.drift_uv * day["drift"] * drift
-
-    mixed += settings.line_uv * day["line"] * make.make_line_noise(rngs["line"], len(names), n_times, SFREQ)
-    return mixed
+        peaks = settings.contact_uv * day["contact"] * rngs["contact"].normal(1.0, make.EVOKED_SD, n_trials)
+        add("CP5", onsets[event], make.CONTACT_POTENTIAL, peaks)
 
 
 def series_paths(directory: Path, subject: int, series: int) -> tuple[Path, Path]:

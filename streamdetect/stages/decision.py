@@ -73,8 +73,11 @@ def find_detections(
     if not above.any():
         return [], DwellState(None, quiet_until)
     indices = []
-    edges = np.flatnonzero(np.diff(above, prepend=False, append=False)).tolist()
-    for first, stop in zip(edges[::2], edges[1::2], strict=True):
+    edges = np.flatnonzero(np.diff(above, prepend=False, append=False)).reshape(-1, 2)
+    # Most runs are too short to matter; the first may go on from before, and the last may go on.
+    matter = samples[edges[:, 1] - 1] - samples[edges[:, 0]] >= settings.dwell_samples
+    matter |= (edges[:, 0] == 0) | (edges[:, 1] == n)
+    for first, stop in edges[matter].tolist():
         if first > 0:
             run_start = None
         i = first

@@ -133,7 +133,7 @@ class Health:
                 starts_anew = [0]
             self._bad_run = 0
         else:
-            bad = ~finite.all(axis=0)
+            bad = np.logical_not(finite.all(axis=0))
             data = np.where(finite, data, 0.0)
             quality[bad] = Quality.NON_FINITE
             quality[:n_filled] = Quality.LOST

@@ -373,7 +373,10 @@ def train(
             f"{settings.false_alarms_per_min:g} false alarms a minute",
             **scores,
         },
-        patterns=patterns(fitted.estimator, rows, settings.event_names),
+        patterns={
+            member: {event: tuple(values) for event, values in by_event.items()}
+            for member, by_event in patterns(fitted.estimator, rows, settings.event_names).items()
+        },
         clock=Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()}),
     )
     gate = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_GATE_WINDOWS)).astype(np.int64)]
