@@ -109,6 +109,13 @@ class Detector:
     model : Model
         A loaded model; its metadata hold the settings of every stage.
 
+    Attributes
+    ----------
+    model : Model
+        The model.
+    event_names : tuple of str
+        Events that it detects, in the order of the probabilities.
+
     Examples
     --------
     >>> from streamdetect import Detector, read_recording
@@ -125,6 +132,7 @@ class Detector:
             len(model.metadata.ch_names), model.metadata.sfreq, model.metadata.health, model.metadata.features
         )
         self._decision = DecisionStage(model.metadata.decisions)
+        self.event_names = tuple(event.name for event in model.metadata.events)
 
     @classmethod
     def load(cls, model: str | Path) -> Detector:
@@ -135,11 +143,6 @@ class Detector:
     def ch_names(self) -> tuple[str, ...]:
         """Channels that the detector takes, in this order."""
         return self.model.metadata.ch_names
-
-    @property
-    def event_names(self) -> tuple[str, ...]:
-        """Events that it detects, in the order of the probabilities."""
-        return tuple(event.name for event in self.model.metadata.events)
 
     def check(self, info: StreamInfo) -> None:
         """Refuse a source of another sampling rate.
@@ -192,10 +195,12 @@ class Detector:
         -------
         Decisions
         """
-        valid = block.quality == 0
-        outputs = self.model.predict(block.values if valid.all() else block.values[valid])
-        if not valid.all():
-            outputs = {name: _spread(values, valid) for name, values in outputs.items()}
+        if not block.quality.any():
+            outputs = self.model.predict(block.values)
+        else:
+            valid = block.quality == 0
+            predicted = self.model.predict(block.values[valid])
+            outputs = {name: _spread(values, valid) for name, values in predicted.items()}
         probability = outputs.pop("probability")
         return self._decision.process(
             Decisions(self.event_names, block.samples, block.times, block.quality, probability, outputs)

@@ -103,61 +103,69 @@ class WindowPower:
         if chunk.restart:
             self.reset()
         assert chunk.quality is not None, "the health stage comes first"
-        ends = np.arange((-self._n_seen - 1) % self.hop_samples, chunk.n_times, self.hop_samples)
-        quality = self._decision_quality(chunk.quality, ends)
-        microvolts = chunk.data * MICROVOLTS_PER_VOLT
-        power = self._window_sums(microvolts * microvolts, ends) / self.window_samples
+        n_times, hop = chunk.n_times, self.hop_samples
+        first = (-self._n_seen - 1) % hop  # the first sample that ends a hop
+        quality = self._decision_quality(chunk.quality, first)
+        powers = chunk.data * MICROVOLTS_PER_VOLT
+        powers *= powers
+        sums = self._window_sums(powers, first)
+        sums /= self.window_samples
         if self.log:
-            power = np.log10(np.maximum(power, POWER_FLOOR_UV2))
+            np.maximum(sums, POWER_FLOOR_UV2, out=sums)
+            np.log10(sums, out=sums)
         return FeatureBlock(
-            samples=chunk.first_sample + ends,
-            times=chunk.times[ends],
+            samples=np.arange(chunk.first_sample + first, chunk.first_sample + n_times, hop),
+            times=chunk.times[first::hop],
             quality=quality,
-            values=np.ascontiguousarray(power.T, dtype=np.float32),
+            values=np.ascontiguousarray(sums.T, dtype=np.float32),
         )
 
     def flush(self) -> tuple[()]:
         """Return what is held back: nothing."""
         return ()
 
-    def _window_sums(self, powers: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sum over the window that ends at each given sample, shape (n_rows, len(ends))."""
-        sums = np.empty((self.n_rows, len(ends)))
-        start, n_done = 0, 0
-        while start < powers.shape[1]:
+    def _window_sums(self, powers: NDArray[np.float64], end: int) -> NDArray[np.float64]:
+        """Return the sum over each window that ends at sample ``end`` or a number of hops later; overwrites powers."""
+        n_times, hop = powers.shape[1], self.hop_samples
+        sums = np.empty((self.n_rows, len(range(end, n_times, hop))))
+        start = n_done = 0
+        while start < n_times:
             position = self._n_seen % self.window_samples
-            stop = min(start + self.window_samples - position, powers.shape[1])
-            n = stop - start
-            prefix = np.empty((self.n_rows, n + 1))
-            prefix[:, 0] = self._prefix
-            prefix[:, 1:] = powers[:, start:stop]
+            stop = min(start + self.window_samples - position, n_times)
+            filled = position + stop - start
+            prefix = powers[:, start:stop]
+            self._powers[:, position:filled] = prefix
+            prefix[:, 0] += self._prefix
             np.cumsum(prefix, axis=1, out=prefix)
-            n_here = int(np.searchsorted(ends[n_done:], stop))
-            if n_here:
-                inside = ends[n_done : n_done + n_here] - start + 1
-                sums[:, n_done : n_done + n_here] = self._suffix[:, position + inside] + prefix[:, inside]
-                n_done += n_here
-            self._powers[:, position : position + n] = powers[:, start:stop]
             self._prefix = prefix[:, -1].copy()
-            self._n_seen += n
-            if position + n == self.window_samples:
+            if end < stop:
+                n_here = len(range(end, stop, hop))
+                suffix = self._suffix[:, position + end - start + 1 : filled + 1 : hop]
+                np.add(suffix, prefix[:, end - start :: hop], out=sums[:, n_done : n_done + n_here])
+                n_done += n_here
+                end += n_here * hop
+            self._n_seen += stop - start
+            if filled == self.window_samples:
                 np.cumsum(self._powers[:, ::-1], axis=1, out=self._suffix[:, -2::-1])
                 self._prefix = np.zeros(self.n_rows)
             start = stop
         return sums
 
-    def _decision_quality(self, quality: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _decision_quality(self, quality: NDArray[np.uint8], first: int) -> NDArray[np.uint8]:
         """Return why each decision is invalid, and count the good samples on."""
         n_times = len(quality)
-        bad = np.flatnonzero(quality)
-        if len(bad) == 0:
-            n_good = self._n_good + 1 + ends
-            reasons = np.where(n_good >= self.warmup_samples, Quality.GOOD, self._last_reason)
+        if not quality.any():
+            n_good = self._n_good
             self._n_good += n_times
-            return reasons.astype(np.uint8)
+            if n_good + first + 1 >= self.warmup_samples:
+                return quality[first :: self.hop_samples]
+            n_good_at = n_good + 1 + np.arange(first, n_times, self.hop_samples)
+            return np.where(n_good_at >= self.warmup_samples, Quality.GOOD, self._last_reason).astype(np.uint8)
+        ends = np.arange(first, n_times, self.hop_samples)
+        bad = np.flatnonzero(quality)
         before = np.searchsorted(bad, ends, side="right") - 1  # the last bad sample at or before each decision, or -1
-        n_good = np.where(before >= 0, ends - bad[before], self._n_good + 1 + ends)
+        n_good_at = np.where(before >= 0, ends - bad[before], self._n_good + 1 + ends)
         last_reason = np.where(before >= 0, quality[bad[before]], self._last_reason)
         self._n_good = n_times - 1 - int(bad[-1])
         self._last_reason = Quality(quality[bad[-1]])
-        return np.where(n_good >= self.warmup_samples, Quality.GOOD, last_reason).astype(np.uint8)
+        return np.where(n_good_at >= self.warmup_samples, Quality.GOOD, last_reason).astype(np.uint8)

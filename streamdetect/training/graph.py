@@ -1,7 +1,9 @@
 """A fitted estimator as one ONNX graph: input ``features``, outputs ``probability`` and each member of the vote.
 
 skl2onnx converts each member alone; the vote over them is laid here. That goes round the traps in skl2onnx's own
-converter for votes (`flatten_transform`, weights as a list, dropped members) and gives the members as outputs.
+converter for votes (`flatten_transform`, weights as a list, dropped members) and gives the members as outputs. A linear
+member is one product, one sum and one sigmoid: skl2onnx lays 13 nodes for it, which take longer than the forest, and
+gives LDA's sigmoid(2d) for sigmoid(d).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -27,8 +29,8 @@ from streamdetect.training.ensemble import split_events, split_members
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # ONNX Runtime 1.20, the oldest that we run on, knows them
 _IR_VERSION = 8
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
-_BYTES_PER_NODE = 30  # of a tree in a file; measured 37 to 45
-_LINEAR = (StandardScaler, LinearDiscriminantAnalysis, LogisticRegression)
+_BYTES_PER_NODE = 30  # of a tree in a file, at least
+_LINEAR = (LinearDiscriminantAnalysis, LogisticRegression)
 _CONVERTER_ERRORS = (RuntimeError, AttributeError, ValueError, TypeError, KeyError, IndexError)
 
 
@@ -109,6 +111,7 @@ class _Graph:
         self._constants: list[onnx.TensorProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._opsets = dict(OPSETS)
+        self._features64: str | None = None
 
     def constant(self, values: np.ndarray | np.generic) -> str:
         """Add a constant and return its name."""
@@ -124,18 +127,26 @@ class _Graph:
 
     def add_classifier(self, prefix: str, classifier: BaseEstimator) -> str:
         """Add a converted classifier and return its probability of class 1, float64 (n, 1)."""
-        kind = DoubleTensorType if _is_linear(classifier) else FloatTensorType
-        part = compose.add_prefix(_convert(classifier, kind([None, self._n_features])), prefix)
+        affine = _fold_affine(classifier)
+        if affine is not None:
+            return self._add_linear(*affine)
+        part = compose.add_prefix(_convert(classifier, self._n_features), prefix)
         source = part.graph.input[0]
-        self.add("Cast", "features", output=source.name, to=source.type.tensor_type.elem_type)
+        self.add("Identity", "features", output=source.name)
         nodes, constants = _keep_needed(part.graph, f"{prefix}probabilities")
         self._nodes.extend(nodes)
         self._constants.extend(constants)
         for opset in part.opset_import:
             self._opsets.setdefault(opset.domain, opset.version)
-        both = self.add("Cast", f"{prefix}probabilities", to=TensorProto.DOUBLE)
-        positive = self.add("Gather", both, self.constant(np.array([1])), axis=1)
+        positive = self.add("Gather", f"{prefix}probabilities", self.constant(np.array([1])), axis=1)
+        positive = self.add("Cast", positive, to=TensorProto.DOUBLE)
         return self.add("Clip", positive, self.constant(np.float64(0)), self.constant(np.float64(1)))
+
+    def _add_linear(self, weights: np.ndarray, intercept: float) -> str:
+        if self._features64 is None:
+            self._features64 = self.add("Cast", "features", to=TensorProto.DOUBLE)
+        product = self.add("MatMul", self._features64, self.constant(weights[:, None]))
+        return self.add("Sigmoid", self.add("Add", product, self.constant(np.float64(intercept))))
 
     def add_output(self, name: str, columns: list[str]) -> None:
         """Add an output of one column an event."""
@@ -154,13 +165,12 @@ class _Graph:
         return model
 
 
-def _convert(classifier: BaseEstimator, kind: FloatTensorType | DoubleTensorType) -> onnx.ModelProto:
+def _convert(classifier: BaseEstimator, n_features: int) -> onnx.ModelProto:
     """Run skl2onnx on one classifier; its graph's output ``probabilities`` is (n, 2)."""
-    classifier = _replace_lda(classifier)
     try:
         return convert_sklearn(
             classifier,
-            initial_types=[("features", kind)],
+            initial_types=[("features", FloatTensorType([None, n_features]))],
             options={id(classifier): {"zipmap": False}},
             target_opset=OPSETS,
         )
@@ -169,22 +179,22 @@ def _convert(classifier: BaseEstimator, kind: FloatTensorType | DoubleTensorType
         raise InputError(f"estimator: skl2onnx cannot convert {name}: {first_line(error)}") from error
 
 
-def _is_linear(classifier: BaseEstimator) -> bool:
+def _fold_affine(classifier: BaseEstimator) -> tuple[np.ndarray, float] | None:
+    """Return weights and intercept of a binary LDA or logistic regression, a scaler before it folded in; else None.
+
+    The probability of class 1 is the sigmoid of the features' weighted sum, in both.
+    """
     steps = [step for _, step in classifier.steps] if isinstance(classifier, Pipeline) else [classifier]
-    return all(type(step) in _LINEAR for step in steps)
-
-
-def _replace_lda(classifier: BaseEstimator) -> BaseEstimator:
-    """Return a logistic regression with the same coefficients: skl2onnx 1.20 gives LDA's sigmoid(2d) for sigmoid(d)."""
-    if isinstance(classifier, Pipeline):
-        *before, (name, last) = classifier.steps
-        return Pipeline([*before, (name, _replace_lda(last))])
-    if type(classifier) is not LinearDiscriminantAnalysis:
-        return classifier
-    same = LogisticRegression()
-    same.classes_, same.n_features_in_ = classifier.classes_, classifier.n_features_in_
-    same.coef_, same.intercept_ = classifier.coef_, classifier.intercept_
-    return same
+    *scalers, last = steps
+    if type(last) not in _LINEAR or last.coef_.shape[0] != 1 or any(type(one) is not StandardScaler for one in scalers):
+        return None
+    weights, intercept = last.coef_[0].astype(np.float64), float(last.intercept_[0])
+    for scaler in reversed(scalers):
+        if scaler.with_std:
+            weights = weights / scaler.scale_
+        if scaler.with_mean:
+            intercept -= float(weights @ scaler.mean_)
+    return weights, intercept
 
 
 def _keep_needed(graph: onnx.GraphProto, output: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
