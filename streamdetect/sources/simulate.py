@@ -85,7 +85,7 @@ class SimulationSettings:
     blinks_per_min: float = 12.0
     muscle_uv: float = 12.0
     muscle_bursts_per_min: float = 3.0
-    drift_uv: float = 10.0
+    drift_uv: float = 7.0
     drift_time_constant_s: float = make.AMPLIFIER_TIME_CONSTANT_S
     line_uv: float = 2.0
     subject_sd: float = 0.2

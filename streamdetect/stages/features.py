@@ -77,6 +77,7 @@ class WindowPower:
         self.hop_samples = hop_samples
         self.warmup_samples = window_samples + settling_samples
         self.log = log
+        self._uv2_per_sum = MICROVOLTS_PER_VOLT**2 / window_samples
         self.reset()
 
     def reset(self) -> None:
@@ -106,10 +107,8 @@ class WindowPower:
         n_times, hop = chunk.n_times, self.hop_samples
         first = (-self._n_seen - 1) % hop  # the first sample that ends a hop
         quality = self._decision_quality(chunk.quality, first)
-        powers = chunk.data * MICROVOLTS_PER_VOLT
-        powers *= powers
-        sums = self._window_sums(powers, first)
-        sums /= self.window_samples
+        sums = self._window_sums(chunk.data * chunk.data, first)
+        sums *= self._uv2_per_sum
         if self.log:
             np.maximum(sums, POWER_FLOOR_UV2, out=sums)
             np.log10(sums, out=sums)

@@ -79,6 +79,7 @@ class Health:
     def _forget_values(self) -> None:
         self._last_value = np.full((self.n_channels, 1), np.nan)
         self._held = np.zeros(self.n_channels, dtype=np.int64)
+        self._longest_held = 0
 
     def process(self, chunk: Chunk) -> list[Chunk]:
         """Check a chunk.
@@ -150,27 +151,30 @@ class Health:
 
     def _mark_flat(self, data: NDArray[np.float64], quality: NDArray[np.uint8]) -> None:
         """Mark samples at which a channel has held its value too long, and remember how long each has."""
-        n_times = data.shape[1]
-        if self.settings.flat_samples == 0:
+        limit = self.settings.flat_samples
+        if limit == 0:
             return
+        n_times = data.shape[1]
+        last = data[:, -1:]
+        if self._longest_held + n_times + 1 < limit:  # too short for a flat channel: who changed last is all that counts
+            before = data[:, -2:-1] if n_times > 1 else self._last_value
+            if (last != before).all():
+                self._last_value = last.copy()
+                if self._longest_held:
+                    self._held[:] = self._longest_held = 0
+                return
         changed = np.empty(data.shape, dtype=bool)
         np.not_equal(data[:, :1], self._last_value, out=changed[:, :1])
         np.not_equal(data[:, 1:], data[:, :-1], out=changed[:, 1:])
-        self._last_value = data[:, -1:].copy()
-        longest = int(self._held.max()) + n_times + 1
-        if longest >= self.settings.flat_samples:
-            positions = np.arange(n_times)
-            last_change = np.where(changed, positions, (-1 - self._held)[:, None])
-            np.maximum.accumulate(last_change, axis=1, out=last_change)
-            held = positions - last_change
-            flat = (held + 1 >= self.settings.flat_samples).any(axis=0)
-            quality[flat & (quality == Quality.GOOD)] = Quality.FLAT
-            self._held = held[:, -1].copy()
-        elif changed[:, -1].all():
-            self._held = np.zeros(self.n_channels, dtype=np.int64)
-        else:
-            since = np.argmax(changed[:, ::-1], axis=1)
-            self._held = np.where(changed.any(axis=1), since, self._held + n_times)
+        positions = np.arange(n_times)
+        last_change = np.where(changed, positions, (-1 - self._held)[:, None])
+        np.maximum.accumulate(last_change, axis=1, out=last_change)
+        held = positions - last_change
+        flat = (held + 1 >= limit).any(axis=0)
+        quality[flat & (quality == Quality.GOOD)] = Quality.FLAT
+        self._last_value = last.copy()
+        self._held = held[:, -1].copy()
+        self._longest_held = int(self._held.max())
 
 
 def _cut(chunk: Chunk, starts_anew: list[int]) -> list[Chunk]:
