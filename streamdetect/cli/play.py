@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamdetect.cli.console import say
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
+
+if TYPE_CHECKING:
+    from streamdetect.player import PlayableRecording
 
 
 class Dtype(StrEnum):
@@ -31,16 +34,21 @@ def play(
     ] = 30.0,
 ) -> None:
     """Play a recording as a live LSL stream, its events as the stream NAME-markers."""
-    from streamdetect.cli.status_line import StatusLine
-    from streamdetect.player import play as play_recording
-    from streamdetect.sources.lsl import quiet_liblsl
     from streamdetect.sources.recording import read_recording
 
     opened = read_recording(recording)
-    stream_name = name or opened.info.name
+    stream_live(opened, name or opened.info.name, speed=speed, dtype=dtype.value, wait=wait)
+
+
+def stream_live(recording: PlayableRecording, name: str, *, speed: float, dtype: str, wait: float) -> None:
+    """Play a recording with its progress on stderr; end with code 130 where somebody stops it."""
+    from streamdetect.cli.status_line import StatusLine
+    from streamdetect.player import play as play_recording
+    from streamdetect.sources.lsl import quiet_liblsl
+
     quiet_liblsl()
-    info = opened.info
-    say(f"Stream {stream_name}: {info.n_channels} channels, {info.sfreq:g} Hz, {dtype.value}.")
+    info = recording.info
+    say(f"Stream {name}: {info.n_channels} channels, {info.sfreq:g} Hz, {dtype}.")
     if wait > 0:
         say(f"Waiting up to {wait:g} s for a receiver; Ctrl-C stops, --wait 0 starts at once.")
 
@@ -49,10 +57,10 @@ def play(
 
     with stop_on_signal() as stop, StatusLine() as line:
         summary = play_recording(
-            opened,
-            name=stream_name,
+            recording,
+            name=name,
             speed=speed,
-            dtype=dtype.value,
+            dtype=dtype,
             wait_for_consumer_s=None if math.isinf(wait) else wait,
             stop=stop,
             on_progress=lambda n_sent, n_all: line.show(lambda: describe(n_sent, n_all)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,12 +68,13 @@ def replay(
         "times_real_time": seconds / taken,
     }
     console = table_console(json)
-    console.print(
+    tell = partial(console.print, soft_wrap=True)
+    tell(
         f"{opened.info.name}: {seconds:.1f} s of signal in {taken:.2f} s ({seconds / taken:.0f} times real time); "
         f"{len(decisions)} decisions, {len(decisions) - n_valid} of them invalid"
     )
     for name, count in counts.items():
-        console.print(f"{name}: {count} detections")
+        tell(f"{name}: {count} detections")
     if out is not None:
         say(f"wrote {out}")
     different = None
@@ -80,7 +82,7 @@ def replay(
         comparison = compare_with_journal(decisions, journal)
         figures["journal"] = {"n_decisions": comparison.n_decisions, "n_different": comparison.n_different}
         different = comparison.n_different > 0
-        console.print(
+        tell(
             f"{journal}: {comparison.n_decisions} live decisions, "
             + (f"{comparison.n_different} differ: {comparison.first}" if different else "all equal, bit for bit")
         )

@@ -12,8 +12,9 @@ from streamdetect.cli.console import progress, say
 
 def simulate(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder for subjS_seriesK_data.csv and subjS_seriesK_events.csv.")
-    ],
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder for subjS_seriesK_data.csv and subjS_seriesK_events.csv."),
+    ] = None,
     subjects: Annotated[int, typer.Option(metavar="N", help="Subjects, each with traits of their own.", min=1)] = 1,
     series: Annotated[int, typer.Option(metavar="N", help="Series of each subject.", min=1)] = 8,
     minutes: Annotated[
@@ -21,12 +22,26 @@ def simulate(
         typer.Option(metavar="M", help="Length of each series; 34 trials, about 6 minutes, without it.", min=0.25),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.", min=0)] = 0,
+    stream: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In place of files: one series as a live LSL stream of this name."),
+    ] = None,
+    speed: Annotated[float, typer.Option(metavar="X", help="With --stream: times real time.")] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace series that are there already.")] = False,
 ) -> None:
     """Simulate grasp-and-lift EEG: 32 channels, 500 Hz, six labelled events a trial."""
     from streamdetect.errors import InputError
     from streamdetect.sources.simulate import series_paths, simulate_series, write_series
 
+    if (directory is None) == (stream is None):
+        raise InputError("simulate: give either a folder, DIR, or --stream NAME")
+    if stream is not None:
+        from streamdetect.cli.play import stream_live
+
+        recording = simulate_series(1, 1, seed=seed, minutes=minutes).recording()
+        stream_live(recording, stream, speed=speed, dtype="float32", wait=30.0)
+        return
+    assert directory is not None
     wanted = [(subject, number) for subject in range(1, subjects + 1) for number in range(1, series + 1)]
     present = [path for pair in wanted for path in series_paths(directory, *pair) if path.exists()]
     if present and not force:

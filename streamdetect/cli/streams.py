@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamdetect.cli.console import say
+from streamdetect.cli.console import say, write_json
 
 
 def streams(
     timeout: Annotated[float, typer.Option(help="Seconds to listen.", min=0.1)] = 1.5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of lines.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list as JSON; - is stdout.")] = None,
 ) -> None:
     """List the LSL streams on the network."""
     from streamdetect.sources.lsl import find_streams, quiet_liblsl
 
     quiet_liblsl()
     found = find_streams(timeout)
-    if as_json:
-        names = ("name", "type", "n_channels", "sfreq", "dtype", "hostname", "source_id")
-        typer.echo(json.dumps([{name: getattr(stream, name) for name in names} for stream in found], indent=2))
+    names = ("name", "type", "n_channels", "sfreq", "dtype", "hostname", "source_id")
+    write_json(json, {"streams": [{name: getattr(stream, name) for name in names} for stream in found]})
+    if str(json) == "-":
         return
     if not found:
         say(f"No LSL stream answered within {timeout:g} s.")

@@ -156,7 +156,7 @@ class Health:
             return
         n_times = data.shape[1]
         last = data[:, -1:]
-        if self._longest_held + n_times + 1 < limit:  # too short for a flat channel: who changed last is all that counts
+        if self._longest_held + n_times + 1 < limit:  # no channel can be flat yet
             before = data[:, -2:-1] if n_times > 1 else self._last_value
             if (last != before).all():
                 self._last_value = last.copy()

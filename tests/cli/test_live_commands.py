@@ -16,23 +16,16 @@ import pytest
 
 from models import make_model
 from streamdetect.sinks.journal import read_journal
+from streamdetect.sources.lsl import LSLSource
 
 pytestmark = pytest.mark.usefixtures("lsl")
 
-APP = """
-import sys, typer
-from streamdetect.cli.{command} import {command}
-app = typer.Typer()
-app.command()({command})
-app(sys.argv[1:], standalone_mode=True)
-"""
 SFREQ = 250.0
 
 
 def start(command, *arguments, **options):
-    code = APP.format(command=command)
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-m", "streamdetect.cli.main", command, *map(str, arguments)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
     )
 
@@ -133,14 +126,25 @@ def test_on_a_terminal_the_status_is_one_line_that_fits(model_path, recording_pa
     assert monitor.returncode == 0
 
 
+def test_a_simulated_series_can_be_streamed():
+    player = start("simulate", "--stream", "cli-sim", "--minutes", "0.25", "--speed", "inf")
+    wait_until(lambda: "cli-sim" in player.stderr.readline())
+    with LSLSource("cli-sim", timeout_s=20.0) as source:
+        wait_until(lambda: any(chunk.n_times for chunk in source.read(1.0)))
+        assert source.info.n_channels == 32
+        assert source.info.sfreq == 500.0
+    player.send_signal(signal.SIGTERM)
+    player.communicate(timeout=20)
+
+
 def test_streams_lists_what_there_is(recording_path):
     player = start("play", recording_path, "--name", "cli-list")
     assert "cli-list" in player.stderr.readline()
-    listing = start("streams", "--json")
+    listing = start("streams", "--json", "-")
     out, _ = listing.communicate(timeout=20)
     player.send_signal(signal.SIGINT)
     player.communicate(timeout=10)
-    (found,) = [stream for stream in json.loads(out) if stream["name"] == "cli-list"]
+    (found,) = [stream for stream in json.loads(out)["streams"] if stream["name"] == "cli-list"]
     assert (found["type"], found["n_channels"], found["sfreq"]) == ("EEG", 3, SFREQ)
 
 
