@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 
 from streamdetect.errors import InputError
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside a file, and rename it to the file when the block ends well.
 
     Parameters
     ----------
-    path : str or Path
+    path : path
         The final name; an existing file stays as it is until it is replaced.
 
     Yields

@@ -7,13 +7,11 @@ monitor with all its sinks. Both read the same clock, so that times can be subtr
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,19 +27,11 @@ from streamdetect.settings import to_samples
 from streamdetect.sinks.journal import Journal
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet, SignalOutlet
 from streamdetect.sources.lsl import LSLSource, local_clock, resolve_stream
+from streamdetect.sources.lsl_session import own_lsl_session
 
 _CONNECT_S = 30.0
 _LAST_DECISION_S = 2.0  # how long the last one may take
 _EEG_V = 1e-5
-_LSL_CONFIG = """\
-[multicast]
-ResolveScope = machine
-[lab]
-KnownPeers = {{127.0.0.1}}
-SessionID = {session_id}
-[log]
-level = -3
-"""
 
 
 def measure_latency(
@@ -83,7 +73,7 @@ def measure_latency(
     info = StreamInfo(detector.ch_names, metadata.sfreq, name)
     pipeline = FeaturePipeline(len(detector.ch_names), metadata.sfreq, metadata.health, metadata.features)
     ignored_s = pipeline.warmup_samples / metadata.sfreq + settle_s
-    with _own_lsl_session(), tempfile.TemporaryDirectory() as folder:
+    with own_lsl_session(), tempfile.TemporaryDirectory() as folder:
         here, there = multiprocessing.Pipe()
         amplifier = multiprocessing.get_context("spawn").Process(
             target=_run_amplifier, args=(there, info, ignored_s + seconds, chunk_s), daemon=True
@@ -213,19 +203,3 @@ def _match(
         raise StreamError("latency: no valid decision came back; is this machine too busy to measure on?")
     blocks = np.searchsorted(pushed[:, 1], counted[:, 1] - tolerance_s)
     return (counted[:, 0] - pushed[blocks, 0]) * 1000.0
-
-
-@contextmanager
-def _own_lsl_session() -> Iterator[None]:
-    """Point LSL at a session that nobody else sees, unless the user chose one."""
-    if "LSLAPICFG" in os.environ:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lsl_api.cfg"
-        path.write_text(_LSL_CONFIG.format(session_id=uuid.uuid4().hex), encoding="utf-8")
-        os.environ["LSLAPICFG"] = str(path)
-        try:
-            yield
-        finally:
-            del os.environ["LSLAPICFG"]

@@ -72,6 +72,31 @@ def write_json(path: Path | None, document: dict[str, Any]) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def check_outputs(**paths: Path | None) -> None:
+    """Refuse, before the work begins, files that could not be written after it.
+
+    Parameters
+    ----------
+    **paths : Path or None
+        The files by the name of their option; ``-`` and None are fine.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, or the name is that of a folder.
+    """
+    from streamdetect.errors import InputError
+
+    for name, path in paths.items():
+        if path is None or str(path) == "-":
+            continue
+        option = f"--{name.replace('_', '-')} {path}"
+        if path.is_dir():
+            raise InputError(f"{option}: is a folder, expected the name of a file to write")
+        if not path.parent.is_dir():
+            raise InputError(f"{option}: the folder {path.parent} does not exist; make it, or choose another")
+
+
 def split_names(text: str | None) -> tuple[str, ...]:
     """Split ``A,B,C`` into names.
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import n_cores, needs_extra, progress, say, split_names, table_console, write_json
+from streamdetect.cli.console import (
+    check_outputs,
+    n_cores,
+    needs_extra,
+    progress,
+    say,
+    split_names,
+    table_console,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from streamdetect.scoring.metrics import Outcome
@@ -68,6 +77,7 @@ def evaluate(
         )
     if report is not None and model is None:
         raise InputError("--report: needs --model; train --report draws the figures of a cross-validation")
+    check_outputs(report=report, json=json)
     opened = open_recordings(recordings)
     if model is not None:
         scores, outcomes, control_scores, metadata = _score_model(model, opened, controls)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import progress, say, table_console, write_json
+from streamdetect.cli.console import check_outputs, progress, say, table_console, write_json
 
 DIFFERENT = 1  # as diff: both could be read, and they are not the same
 
@@ -36,6 +36,7 @@ def replay(
     from streamdetect.sinks.decisions_csv import DecisionsFile
     from streamdetect.sources.recording import read_recording
 
+    check_outputs(out=out, json=json)
     detector = Detector.load(model)
     opened = read_recording(recording, stream=stream)
     blocks = []

@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from streamdetect.cli.console import n_cores, needs_extra, progress, say, split_names, table_console, write_json
+from streamdetect.cli.console import (
+    check_outputs,
+    n_cores,
+    needs_extra,
+    progress,
+    say,
+    split_names,
+    table_console,
+    write_json,
+)
 
 
 def train(
@@ -50,8 +59,12 @@ def train(
         from streamdetect.training.fit import TrainingSettings
         from streamdetect.training.fit import train as fit_model
     from streamdetect.cli.evaluate import choose_events, open_recordings
+    from streamdetect.errors import InputError
     from streamdetect.scoring.tables import score_table
 
+    check_outputs(out=out, keep_sklearn=keep_sklearn, report=report, json=json)
+    if out.suffix != ".onnx":
+        raise InputError(f"--out {out}: a model file's name must end in .onnx")
     started = time.monotonic()
     opened = open_recordings(recordings)
     settings = TrainingSettings(

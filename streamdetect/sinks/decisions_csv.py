@@ -28,8 +28,8 @@ _REASON = [quality.reason for quality in Quality]
 class DecisionsFile:
     """Writes decisions to ``<path>.partial`` and gives the file its name when it is closed.
 
-    As a context manager it closes the file at the end; after an exception it leaves what was written in the partial
-    file, whole rows only.
+    As a context manager it closes the file at the end. After an error nothing is left; after Ctrl-C what was written
+    stays in the partial file, whole rows only.
 
     Parameters
     ----------
@@ -97,6 +97,8 @@ class DecisionsFile:
             self.close()
         else:
             self._file.close()
+            if issubclass(kind, Exception):
+                self.partial_path.unlink(missing_ok=True)
 
 
 def _format(value: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import skops.io
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from streamdetect.errors import InputError
+from streamdetect.files import whole_file
 from streamdetect.runtime import first_line
 from streamdetect.stages.metadata import ModelMetadata
 from streamdetect.training.graph import find_trees
@@ -58,20 +58,13 @@ def save_estimator(estimator: BaseEstimator, X: ArrayLike, metadata: ModelMetada
     path : path
         The ``.skops`` file; replaced only once the new one is complete.
     """
-    path = Path(path)
     content = {
         "estimator": estimator,
         "metadata": metadata.to_json(),
         "windows": pick_evenly(np.asarray(X, dtype=np.float32), N_KEPT_WINDOWS),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         skops.io.dump(content, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_estimator(path: str | PathLike[str]) -> SavedEstimator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,6 +14,7 @@ from onnx import helper
 from sklearn.base import BaseEstimator
 
 from streamdetect.errors import InputError, ModelError, ParityError
+from streamdetect.files import whole_file
 from streamdetect.stages.metadata import METADATA_KEY, ModelMetadata
 from streamdetect.stages.model import Model
 from streamdetect.training.card import write_card
@@ -96,7 +96,9 @@ def export_model(
     max_difference = _pass_gate(content, estimator, rows, metadata, tolerance)
     sha256 = hashlib.sha256(content).hexdigest()
     card = write_card(metadata, sha256=sha256, max_difference=max_difference, n_windows=len(rows))
-    _write_all({path: content, path.with_suffix(".md"): card.encode()})
+    with whole_file(path) as model_file, whole_file(path.with_suffix(".md")) as card_file:
+        model_file.write_bytes(content)
+        card_file.write_text(card, encoding="utf-8")
     return ExportReport(max_difference, len(rows), len(content))
 
 
@@ -153,19 +155,3 @@ def _pass_gate(
                 "move the threshold off a window's own probability; nothing was written"
             )
     return largest
-
-
-def _write_all(contents: dict[Path, bytes]) -> None:
-    """Write files so that each appears complete, and none where one cannot be written."""
-    with ExitStack() as cleanup:
-        partials = {}
-        try:
-            for path, content in contents.items():
-                partial = path.with_name(f".{path.name}.partial")
-                cleanup.callback(partial.unlink, missing_ok=True)
-                partial.write_bytes(content)
-                partials[path] = partial
-            for path, partial in partials.items():
-                partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{error.filename or 'file'}: cannot be written: {error.strerror or error}") from error

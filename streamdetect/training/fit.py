@@ -27,11 +27,11 @@ from streamdetect.sources.recording import Recording
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.metadata import Clock, ModelMetadata, Training, TrainingRecording, name_features
 from streamdetect.training.ensemble import make_ensemble, member_probabilities, patterns
+from streamdetect.training.estimator_file import N_KEPT_WINDOWS, pick_evenly
 from streamdetect.training.feature_sets import make_features
 from streamdetect.training.folds import Fold, check_classes, make_folds
 from streamdetect.training.windows import LabelledWindows, check_events, choose_channels, label_windows
 
-N_GATE_WINDOWS = 20_000  # windows kept for the parity gate, which asks for 10,000
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart
 _PACKAGES = ("streamdetect", "numpy", "scipy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "mne")
 
@@ -379,5 +379,4 @@ def train(
         },
         clock=Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()}),
     )
-    gate = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_GATE_WINDOWS)).astype(np.int64)]
-    return TrainedModel(fitted.estimator, metadata, gate, fitted.outcomes)
+    return TrainedModel(fitted.estimator, metadata, pick_evenly(rows, N_KEPT_WINDOWS), fitted.outcomes)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import time
 
 import numpy as np
 import pytest
@@ -73,12 +72,17 @@ def write_and_fail(path, error):
         raise error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interruption_leaves_what_was_written_in_the_partial_file(tmp_path, error):
-    with pytest.raises(error):
-        write_and_fail(tmp_path / "d.csv", error)
+def test_an_interruption_leaves_what_was_written_in_the_partial_file(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail(tmp_path / "d.csv", KeyboardInterrupt)
     assert not (tmp_path / "d.csv").exists()
     assert len((tmp_path / "d.csv.partial").read_text().splitlines()) == 6
+
+
+def test_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail(tmp_path / "d.csv", ZeroDivisionError)
+    assert not list(tmp_path.iterdir())
 
 
 def test_places_that_cannot_be_written_are_input_errors(tmp_path):
@@ -86,14 +90,3 @@ def test_places_that_cannot_be_written_are_input_errors(tmp_path):
         DecisionsFile(tmp_path / "none" / "d.csv", ["a"])
     with pytest.raises(InputError, match="folder"):
         DecisionsFile(tmp_path, ["a"])
-
-
-def test_writing_keeps_up_with_replay(tmp_path):
-    decisions = make_decisions(1000, 1)
-    fastest = np.inf
-    with DecisionsFile(tmp_path / "d.csv", decisions.event_names) as file:
-        for _ in range(20):
-            started = time.process_time()
-            file.write(decisions)
-            fastest = min(fastest, time.process_time() - started)
-    assert 1000 / fastest > 80_000  # 200,000 to 400,000 a second on an idle core, 40,000 needed
