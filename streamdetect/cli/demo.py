@@ -31,7 +31,7 @@ class _Size:
 FULL = _Size(n_series=6, minutes=4.0, speed=8.0)
 QUICK = _Size(n_series=3, minutes=1.0, speed=10.0)
 FEATURES = "bands"
-EVENT = "HandStart"
+EVENT = "movement=HandStart,FirstDigitTouch,BothStartLoadPhase,LiftOff,Replace,BothReleased"
 STREAM = "streamdetect-demo"
 
 
