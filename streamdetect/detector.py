@@ -13,15 +13,13 @@ import numpy as np
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.decisions import Decisions
 from streamdetect.errors import InputError
-from streamdetect.settings import FeatureSettings, HealthSettings
+from streamdetect.settings import SFREQ_TOLERANCE, FeatureSettings, HealthSettings
 from streamdetect.stages import features as feature_blocks
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.features import FeatureBlock, WindowPower
 from streamdetect.stages.health import Health
 from streamdetect.stages.model import Model
 from streamdetect.stages.preprocess import FilterBank
-
-SFREQ_TOLERANCE = 1e-3  # relative; clocks of amplifiers differ by less, sampling rates that people choose by more
 
 
 class FeaturePipeline:

@@ -147,7 +147,7 @@ def monitor(
     journal : Journal or None
         Gets the whole session, its end included, whatever ends it.
     clock : callable
-        The local clock, in s, that ``source.time_correction`` leads to: `streamdetect.sources.lsl.local_clock`.
+        The local clock, in s, that ``source.time_correction`` leads to: `streamdetect.sources.lsl_streams.local_clock`.
     duration_s : float or None
         End after this much signal, in s, lost samples included; None for never.
     idle_timeout_s : float or None

@@ -17,7 +17,7 @@ from streamdetect.events import Annotation
 from streamdetect.settings import to_samples
 from streamdetect.sinks.lsl import MarkerOutlet, SignalOutlet
 from streamdetect.sources.gaps import LONGEST_GAP_S
-from streamdetect.sources.lsl import local_clock
+from streamdetect.sources.lsl_streams import local_clock
 
 _LONGEST_BLOCK_S = 1.0  # of signal: what is read, and at most sent, at a time
 _MARKER_GRACE_S = 0.5  # who takes the signal and the markers connects to the two within this time

@@ -45,7 +45,7 @@ def lsl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path.write_text(LSL_CONFIG.format(session_id=f"streamdetect-{uuid.uuid4()}"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSLAPICFG", str(path))
-        patch.setattr("streamdetect.sources.lsl._SETTLE_S", 0.3)  # fits MulticastMinRTT above
+        patch.setattr("streamdetect.sources.lsl_streams._SETTLE_S", 0.3)  # fits MulticastMinRTT above
         yield path
 
 

@@ -20,7 +20,8 @@ from streamdetect.player import play
 from streamdetect.settings import DecisionSettings
 from streamdetect.sinks.journal import Journal, read_journal
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet
-from streamdetect.sources.lsl import LSLSource, local_clock
+from streamdetect.sources.lsl import LSLSource
+from streamdetect.sources.lsl_streams import local_clock
 
 SFREQ = 100.0
 HOP = 10

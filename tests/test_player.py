@@ -14,7 +14,8 @@ from streamdetect.chunk import StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
 from streamdetect.player import play
-from streamdetect.sources.lsl import LSLSource, resolve_stream
+from streamdetect.sources.lsl import LSLSource
+from streamdetect.sources.lsl_streams import resolve_stream
 
 pytestmark = pytest.mark.usefixtures("lsl")
 

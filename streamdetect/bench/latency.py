@@ -26,8 +26,9 @@ from streamdetect.monitor import monitor
 from streamdetect.settings import to_samples
 from streamdetect.sinks.journal import Journal
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet, SignalOutlet
-from streamdetect.sources.lsl import LSLSource, local_clock, resolve_stream
-from streamdetect.sources.lsl_session import own_lsl_session
+from streamdetect.sources.lsl import LSLSource
+from streamdetect.sources.lsl_config import own_lsl_session
+from streamdetect.sources.lsl_streams import local_clock, resolve_stream
 
 _CONNECT_S = 30.0
 _LAST_DECISION_S = 2.0  # how long the last one may take

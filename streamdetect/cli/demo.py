@@ -60,7 +60,7 @@ def demo(
     from streamdetect.scoring.figures import cut_excerpt
     from streamdetect.scoring.report import write_report
     from streamdetect.scoring.tables import score_table
-    from streamdetect.sources.lsl_session import own_lsl_session
+    from streamdetect.sources.lsl_config import own_lsl_session
 
     started = time.monotonic()
     size = QUICK if quick else FULL
@@ -142,7 +142,8 @@ def _detect_live(recording: Recording, detector: Detector, speed: float, journal
 
     from streamdetect.monitor import monitor
     from streamdetect.sinks.journal import Journal
-    from streamdetect.sources.lsl import LSLSource, local_clock
+    from streamdetect.sources.lsl import LSLSource
+    from streamdetect.sources.lsl_streams import local_clock
 
     command: Sequence[str] = (
         *(sys.executable, "-m", "streamdetect.cli.main", "play", str(recording.path)),

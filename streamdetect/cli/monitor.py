@@ -49,7 +49,9 @@ def monitor(
     from streamdetect.monitor import monitor as run_monitor
     from streamdetect.sinks.journal import Journal
     from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet
-    from streamdetect.sources.lsl import LSLSource, local_clock, quiet_liblsl
+    from streamdetect.sources.lsl import LSLSource
+    from streamdetect.sources.lsl_config import quiet_liblsl
+    from streamdetect.sources.lsl_streams import local_clock
 
     detector = Detector.load(model)
     metadata = detector.model.metadata

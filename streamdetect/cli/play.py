@@ -44,7 +44,7 @@ def stream_live(recording: PlayableRecording, name: str, *, speed: float, dtype:
     """Play a recording with its progress on stderr; end with code 130 where somebody stops it."""
     from streamdetect.cli.status_line import StatusLine
     from streamdetect.player import play as play_recording
-    from streamdetect.sources.lsl import quiet_liblsl
+    from streamdetect.sources.lsl_config import quiet_liblsl
 
     quiet_liblsl()
     info = recording.info

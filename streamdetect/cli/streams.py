@@ -15,7 +15,8 @@ def streams(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list as JSON; - is stdout.")] = None,
 ) -> None:
     """List the LSL streams on the network."""
-    from streamdetect.sources.lsl import find_streams, quiet_liblsl
+    from streamdetect.sources.lsl_config import quiet_liblsl
+    from streamdetect.sources.lsl_streams import find_streams
 
     quiet_liblsl()
     found = find_streams(timeout)

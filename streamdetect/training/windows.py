@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdetect.detector import SFREQ_TOLERANCE, FeaturePipeline
+from streamdetect.detector import FeaturePipeline
 from streamdetect.errors import ChannelError, EventError, InputError, RecordingError
 from streamdetect.events import Annotation, label_times, select_annotations
 from streamdetect.files import file_sha256
-from streamdetect.settings import EventSettings, FeatureSettings, HealthSettings
+from streamdetect.settings import SFREQ_TOLERANCE, EventSettings, FeatureSettings, HealthSettings
 from streamdetect.sources.channels import pick_channels
 from streamdetect.sources.recording import Recording
 from streamdetect.stages import features as feature_blocks

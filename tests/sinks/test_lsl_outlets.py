@@ -11,7 +11,8 @@ from streamdetect.chunk import StreamInfo
 from streamdetect.decisions import Decisions, Detection
 from streamdetect.errors import InputError
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet, SignalOutlet
-from streamdetect.sources.lsl import LSLSource, resolve_stream
+from streamdetect.sources.lsl import LSLSource
+from streamdetect.sources.lsl_streams import resolve_stream
 
 pytestmark = pytest.mark.usefixtures("lsl")
 

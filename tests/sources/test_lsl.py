@@ -11,8 +11,9 @@ import pylsl
 import pytest
 
 from streamdetect.errors import ChannelError, InputError, StreamError
-from streamdetect.sources import lsl as source_module
-from streamdetect.sources.lsl import LSLSource, find_streams, make_predicate, resolve_stream
+from streamdetect.sources.lsl import LSLSource
+from streamdetect.sources.lsl_config import quiet_liblsl
+from streamdetect.sources.lsl_streams import find_streams, make_predicate, resolve_stream
 
 pytestmark = pytest.mark.usefixtures("lsl")
 
@@ -287,5 +288,5 @@ def test_liblsl_is_quiet_unless_the_user_wants_its_log(config, expected, tmp_pat
     monkeypatch.setenv("LSLAPICFG", str(path))
     given = []
     monkeypatch.setattr(pylsl, "set_config_content", given.append)
-    source_module.quiet_liblsl()
+    quiet_liblsl()
     assert given == ([] if expected is None else [expected])
