@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from streamdetect.chunk import Chunk
 from streamdetect.events import Annotation
 from streamdetect.scoring.controls import RecordingLike
-from streamdetect.scoring.metrics import OperatingCurve, Outcome, Pool, area_under_roc, match_outcome
+from streamdetect.scoring.metrics import Outcome, Pool, area_under_roc, match_outcome
+from streamdetect.scoring.operating import OperatingCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ minute and the lag.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +18,9 @@ from scipy.stats import rankdata
 from streamdetect.decisions import Decisions
 from streamdetect.errors import EventError
 from streamdetect.events import POINT_HALF_WIDTH_S, Annotation, label_times
-from streamdetect.settings import DecisionSettings
-from streamdetect.stages.decision import find_detections
 
 EARLY_S = POINT_HALF_WIDTH_S  # a detection may come this much before the onset and still match
 MATCH_S = 1.0  # and until the event's end, or this long after the onset where the event is shorter
-N_THRESHOLDS = 100  # candidates of a sweep; over 140,000 decisions they take one to two seconds
 
 _TIME_TOLERANCE_S = 1e-9  # far below one sample, far above the rounding of a time in seconds
 
@@ -76,27 +73,6 @@ class Matching(NamedTuple):
     def n_false_alarms(self) -> int:
         """Number of detections outside the match window of every event."""
         return int(np.count_nonzero((self.event_index < 0) & ~self.is_extra))
-
-
-class OperatingCurve(NamedTuple):
-    """What each threshold would give a live user; all arrays have the shape (n_thresholds,).
-
-    Parameters
-    ----------
-    thresholds : ndarray of float64
-        Ascending.
-    event_recall : ndarray of float64
-        Part of the events that are matched, 0 to 1; NaN where there is no event in valid signal.
-    false_alarms_per_min : ndarray of float64
-        Unmatched detections a minute of valid signal.
-    lag_s : ndarray of float64
-        Median of detection minus onset, in s; NaN where nothing matches.
-    """
-
-    thresholds: NDArray[np.float64]
-    event_recall: NDArray[np.float64]
-    false_alarms_per_min: NDArray[np.float64]
-    lag_s: NDArray[np.float64]
 
 
 class Pool(NamedTuple):
@@ -215,7 +191,7 @@ def match_outcome(outcome: Outcome, event: str) -> Matching:
         Over the events that have a valid decision in their match window, see `score`.
     """
     times = [detection.time for detection in outcome.decisions.detections if detection.event == event]
-    return match_detections(times, _scorable(outcome, event))
+    return match_detections(times, scorable_events(outcome, event))
 
 
 def pool(outcomes: Sequence[Outcome], event: str) -> Pool:
@@ -232,7 +208,7 @@ def pool(outcomes: Sequence[Outcome], event: str) -> Pool:
     -------
     Pool
     """
-    column = _column(outcomes, event)
+    column = column_of(outcomes, event)
     labels = [label_times(each.decisions.times, each.events.get(event, ())) for each in outcomes]
 
     def join(arrays: Sequence[NDArray]) -> NDArray:
@@ -280,7 +256,7 @@ def score(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[
     if not outcomes:
         raise EventError("nothing to score: expected at least one recording, found none")
     n_windows = sum(int(np.count_nonzero(each.decisions.valid)) for each in outcomes)
-    seconds = _valid_seconds(outcomes)
+    seconds = valid_seconds(outcomes)
     events = {
         name: _score_event(outcomes, name, thresholds[name], seconds) for name in outcomes[0].decisions.event_names
     }
@@ -291,126 +267,6 @@ def score(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[
         "events": events,
         "mean": _mean_score(list(events.values())),
     }
-
-
-def operating_curve(
-    outcomes: Sequence[Outcome],
-    event: str,
-    settings: DecisionSettings,
-    thresholds: ArrayLike | None = None,
-) -> OperatingCurve:
-    """Say what each threshold would give: event recall, false alarms a minute and lag.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        At least one; detections are made anew from the probabilities for each threshold.
-    event : str
-        Name of the event.
-    settings : DecisionSettings
-        Dwell and refractory time; its threshold is not used.
-    thresholds : array of float, optional
-        Thresholds to try; `candidate_thresholds` of the pooled probabilities by default.
-
-    Returns
-    -------
-    OperatingCurve
-    """
-    column = _column(outcomes, event)
-    if thresholds is None:
-        thresholds = candidate_thresholds(pool(outcomes, event).probability)
-    thresholds = np.sort(np.asarray(thresholds, dtype=np.float64))
-    minutes = _valid_seconds(outcomes) / 60
-    scorable = [_scorable(each, event) for each in outcomes]
-    n_events = sum(map(len, scorable))
-    recall, rate, lag = (np.full(len(thresholds), np.nan) for _ in range(3))
-    for index, threshold in enumerate(thresholds):
-        tried = replace(settings, threshold=float(threshold))
-        matchings = [
-            match_detections(_detection_times(each, column, tried), events)
-            for each, events in zip(outcomes, scorable, strict=True)
-        ]
-        lags = np.concatenate([matching.lag_s for matching in matchings])
-        if n_events:
-            recall[index] = len(lags) / n_events
-        if minutes:
-            rate[index] = sum(matching.n_false_alarms for matching in matchings) / minutes
-        if len(lags):
-            lag[index] = np.median(lags)
-    return OperatingCurve(thresholds, recall, rate, lag)
-
-
-def candidate_thresholds(probability: ArrayLike, n_thresholds: int = N_THRESHOLDS) -> NDArray[np.float64]:
-    """Return thresholds worth trying: quantiles of the probability, denser towards the top.
-
-    Parameters
-    ----------
-    probability : array of float, shape (n,)
-        Valid probabilities, 0 to 1; at least one.
-    n_thresholds : int
-        At most so many, at least 2.
-
-    Returns
-    -------
-    ndarray of float64
-        Ascending and different; the last lies above every probability (at 1 where the highest probability is 1).
-        Each lies half-way between two neighbouring probabilities, not on one, so that rounding elsewhere flips
-        nothing, and is exact in float32, the type that probabilities are compared in.
-
-    Examples
-    --------
-    >>> candidate_thresholds([0.25, 0.5, 0.5, 0.75]).tolist()
-    [0.125, 0.375, 0.625, 0.875]
-    """
-    values = np.unique(np.asarray(probability, dtype=np.float32))
-    ordered = np.sort(np.asarray(probability, dtype=np.float32))
-    # Of n probabilities, those above a candidate run geometrically from the highest one to all of them.
-    n_above = np.unique(np.round(np.geomspace(1, len(ordered), n_thresholds - 1)).astype(np.int64))
-    upper = np.searchsorted(values, ordered[len(ordered) - n_above])
-    padded = np.concatenate([[0.0], values.astype(np.float64)])
-    between = ((padded[upper] + padded[upper + 1]) / 2).astype(np.float32)
-    silent = max(np.float32((padded[-1] + 1) / 2), np.nextafter(values[-1], np.float32(2)))
-    return np.unique(np.append(between, min(silent, np.float32(1)))).astype(np.float64)
-
-
-def choose_threshold(
-    outcomes: Sequence[Outcome], event: str, settings: DecisionSettings, max_false_alarms_per_min: float
-) -> float:
-    """Choose the threshold that finds most events at an acceptable rate of false alarms.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Decisions on recordings held out from training.
-    event : str
-        Name of the event.
-    settings : DecisionSettings
-        Dwell and refractory time; its threshold is not used.
-    max_false_alarms_per_min : float
-        False alarms a minute of valid signal that a user accepts.
-
-    Returns
-    -------
-    float
-        Of equal event recalls the threshold with fewer false alarms, then the higher one. Where no threshold is
-        acceptable, the highest candidate, at which nothing fires unless a probability is 1.
-
-    Raises
-    ------
-    EventError
-        If no event falls into valid signal.
-    """
-    _column(outcomes, event)
-    if not any(_scorable(each, event) for each in outcomes):
-        raise EventError(
-            f"event '{event}': expected at least one occurrence in valid signal to choose a threshold by, found none"
-        )
-    curve = operating_curve(outcomes, event, settings)
-    acceptable = np.flatnonzero(curve.false_alarms_per_min <= max_false_alarms_per_min)
-    if not len(acceptable):
-        return float(curve.thresholds[-1])
-    by_merit = np.lexsort((curve.thresholds, -curve.false_alarms_per_min, curve.event_recall))
-    return float(curve.thresholds[by_merit[np.isin(by_merit, acceptable)][-1]])
 
 
 def _score_event(outcomes: Sequence[Outcome], event: str, threshold: float, seconds: float) -> dict[str, Any]:
@@ -465,7 +321,7 @@ def _match_windows(events: Sequence[Annotation]) -> tuple[NDArray[np.float64], N
     return onsets - EARLY_S - _TIME_TOLERANCE_S, onsets + np.maximum(durations, MATCH_S) + _TIME_TOLERANCE_S
 
 
-def _scorable(outcome: Outcome, event: str) -> list[Annotation]:
+def scorable_events(outcome: Outcome, event: str) -> list[Annotation]:
     """Return the events with a valid decision in their match window."""
     events = outcome.events.get(event, ())
     times = outcome.decisions.times[outcome.decisions.valid]
@@ -476,22 +332,17 @@ def _scorable(outcome: Outcome, event: str) -> list[Annotation]:
 
 def _count_events(outcome: Outcome, event: str) -> tuple[int, int]:
     """Return the number of events that count, and of those that do not."""
-    n_scorable = len(_scorable(outcome, event))
+    n_scorable = len(scorable_events(outcome, event))
     return n_scorable, len(outcome.events.get(event, ())) - n_scorable
 
 
-def _detection_times(outcome: Outcome, column: int, settings: DecisionSettings) -> NDArray[np.float64]:
-    decisions = outcome.decisions
-    above = decisions.valid & (decisions.probability[:, column] >= np.float32(settings.threshold))
-    indices, _ = find_detections(decisions.samples, above, settings)
-    return decisions.times[indices]
-
-
-def _valid_seconds(outcomes: Sequence[Outcome]) -> float:
+def valid_seconds(outcomes: Sequence[Outcome]) -> float:
+    """Return the seconds of signal that valid decisions stand for."""
     return float(sum(np.count_nonzero(each.decisions.valid) * each.hop_s for each in outcomes))
 
 
-def _column(outcomes: Sequence[Outcome], event: str) -> int:
+def column_of(outcomes: Sequence[Outcome], event: str) -> int:
+    """Return the column of an event in the decisions' arrays; an `EventError` where there is none."""
     names = outcomes[0].decisions.event_names
     if event not in names:
         raise EventError(f"event: expected one of {', '.join(names)}, found '{event}'")

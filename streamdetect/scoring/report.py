@@ -20,7 +20,8 @@ from streamdetect.scoring.figures import (
     operating_figure,
     roc_figure,
 )
-from streamdetect.scoring.metrics import OperatingCurve, Outcome, operating_curve, pool
+from streamdetect.scoring.metrics import Outcome, pool
+from streamdetect.scoring.operating import OperatingCurve, operating_curve
 from streamdetect.scoring.scalp import scalp_figure
 from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING, Controls, is_random_split, list_warnings, score_rows
 from streamdetect.stages.metadata import ModelMetadata

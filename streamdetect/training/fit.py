@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
 from streamdetect.scoring.controls import CLOCK_BIN_S, ClockModel
-from streamdetect.scoring.metrics import Outcome, choose_threshold, score
+from streamdetect.scoring.metrics import Outcome, score
+from streamdetect.scoring.operating import choose_threshold
 from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings, to_samples
 from streamdetect.sources.recording import Recording
 from streamdetect.stages.decision import DecisionStage

@@ -12,16 +12,8 @@ from sklearn.metrics import roc_auc_score
 from outcomes import HOP_S, make_outcome, simulate_outcomes
 from streamdetect.errors import EventError
 from streamdetect.events import Annotation, label_times
-from streamdetect.scoring.metrics import (
-    Outcome,
-    area_under_roc,
-    candidate_thresholds,
-    choose_threshold,
-    match_detections,
-    operating_curve,
-    pool,
-    score,
-)
+from streamdetect.scoring.metrics import Outcome, area_under_roc, match_detections, pool, score
+from streamdetect.scoring.operating import candidate_thresholds, choose_threshold, operating_curve
 from streamdetect.settings import DecisionSettings
 
 AT_ONCE = DecisionSettings(threshold=0.5, dwell_samples=0, refractory_samples=0)

@@ -26,7 +26,8 @@ from streamdetect.scoring.figures import (
     operating_figure,
     roc_figure,
 )
-from streamdetect.scoring.metrics import Outcome, match_outcome, operating_curve, pool, score
+from streamdetect.scoring.metrics import Outcome, match_outcome, pool, score
+from streamdetect.scoring.operating import operating_curve
 from streamdetect.scoring.report import write_report
 from streamdetect.scoring.scalp import channel_values, make_montage, scalp_figure
 from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING
