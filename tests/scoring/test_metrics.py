@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from outcomes import HOP_S, make_outcome, simulate_outcomes
 from streamdetect.errors import EventError
 from streamdetect.events import Annotation, label_times
 from streamdetect.scoring.metrics import Outcome, area_under_roc, match_detections, pool, score
-from streamdetect.scoring.operating import candidate_thresholds, choose_threshold, operating_curve
 from streamdetect.settings import DecisionSettings
 
 AT_ONCE = DecisionSettings(threshold=0.5, dwell_samples=0, refractory_samples=0)
@@ -193,88 +191,6 @@ class TestScore:
         assert found["auc"] == pytest.approx(roc_auc_score(pooled.labels, pooled.probability))
         assert 0 <= found["event_recall"] <= 1
         assert found["confusion"]["tp"] == np.sum((pooled.probability >= 0.6) & pooled.labels)
-
-
-class TestOperatingCurve:
-    def test_agrees_with_score_at_the_detector_s_own_threshold(self) -> None:
-        settings = DecisionSettings(threshold=0.7, dwell_samples=20, refractory_samples=100)
-        outcomes = simulate_outcomes(("Grasp",), settings=settings)
-        found = score(outcomes, {"Grasp": 0.7})["events"]["Grasp"]
-        curve = operating_curve(outcomes, "Grasp", settings, [0.7])
-        assert curve.event_recall.tolist() == [found["event_recall"]]
-        assert curve.false_alarms_per_min.tolist() == pytest.approx([found["false_alarms_per_min"]])
-        assert curve.lag_s.tolist() == [found["lag_s"]["median"]]
-
-    def test_by_hand(self) -> None:
-        probability = np.full(600, 0.1)
-        probability[100:105] = 0.6  # within the event
-        probability[300:305] = 0.8  # outside
-        curve = operating_curve([make_outcome(probability, [grasp(10.0)])], "movement", AT_ONCE, [0.9, 0.7, 0.5])
-        assert curve.thresholds.tolist() == [0.5, 0.7, 0.9]
-        assert curve.event_recall.tolist() == [1.0, 0.0, 0.0]
-        assert curve.false_alarms_per_min == pytest.approx([5.0, 5.0, 0.0])
-        assert curve.lag_s[0] == 0.0
-        assert math.isnan(curve.lag_s[2])
-
-    def test_unknown_event(self) -> None:
-        with pytest.raises(EventError, match=r"expected one of movement, found 'Grasp'"):
-            operating_curve([make_outcome([0.1])], "Grasp", AT_ONCE)
-
-
-class TestCandidateThresholds:
-    @settings(deadline=None)
-    @given(
-        values=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=300),
-        n_thresholds=st.integers(2, 60),
-    )
-    def test_ascend_within_bounds_and_silence_all(self, values: list[float], n_thresholds: int) -> None:
-        thresholds = candidate_thresholds(values, n_thresholds)
-        assert 1 <= len(thresholds) <= n_thresholds
-        assert (np.diff(thresholds) > 0).all()
-        assert thresholds[0] >= 0
-        assert thresholds[-1] <= 1
-        assert np.array_equal(thresholds, thresholds.astype(np.float32))
-        assert max(values) < thresholds[-1] or max(values) == 1
-
-    def test_are_denser_at_the_top(self) -> None:
-        thresholds = candidate_thresholds(np.linspace(0, 0.999, 10_000))
-        assert np.mean(thresholds > 0.9) > 0.5
-
-
-class TestChooseThreshold:
-    settings = DecisionSettings(threshold=0.5, dwell_samples=10, refractory_samples=100)
-
-    def test_is_the_best_acceptable(self) -> None:
-        outcomes = simulate_outcomes(("Grasp",))
-        threshold = choose_threshold(outcomes, "Grasp", self.settings, 0.1)
-        curve = operating_curve(outcomes, "Grasp", self.settings)
-        acceptable = curve.false_alarms_per_min <= 0.1
-        chosen = int(np.flatnonzero(curve.thresholds == threshold)[0])
-        assert acceptable[chosen]
-        assert curve.event_recall[chosen] == curve.event_recall[acceptable].max()
-        assert 0 < curve.event_recall[chosen] <= 1 < curve.false_alarms_per_min.max()
-
-    def test_ties_go_to_fewer_false_alarms_then_to_the_higher_threshold(self) -> None:
-        probability = np.full(600, 0.1)
-        probability[100] = 0.9  # within the event
-        probability[200] = 0.5  # outside
-        probability[300] = 0.7  # outside
-        threshold = choose_threshold([make_outcome(probability, [grasp(10.0)])], "movement", AT_ONCE, 10.0)
-        assert threshold == pytest.approx(0.8)
-
-    def test_where_nothing_is_acceptable_nothing_fires(self) -> None:
-        outcomes = simulate_outcomes(("Grasp",))
-        threshold = choose_threshold(outcomes, "Grasp", self.settings, -1.0)
-        assert threshold > np.nanmax(outcomes[0].decisions.probability)
-
-    def test_needs_an_event(self) -> None:
-        with pytest.raises(EventError, match=r"event 'movement'.*found none"):
-            choose_threshold([make_outcome([0.1] * 10)], "movement", AT_ONCE, 1.0)
-
-    def test_takes_three_hours_of_decisions(self) -> None:
-        outcomes = simulate_outcomes(("Grasp",), n_recordings=4, seconds=3500.0)
-        assert sum(len(each.decisions) for each in outcomes) == 140_000
-        assert 0 < choose_threshold(outcomes, "Grasp", self.settings, 1.0) < 1
 
 
 def test_labels_follow_the_same_clock_as_detections() -> None:
