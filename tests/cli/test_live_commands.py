@@ -21,11 +21,18 @@ from streamdetect.sources.lsl import LSLSource
 pytestmark = pytest.mark.usefixtures("lsl")
 
 SFREQ = 250.0
+# A process started in the background of a shell inherits that Ctrl-C is ignored; in a terminal it is not.
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from streamdetect.cli.main import run
+run()
+"""
 
 
 def start(command, *arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "streamdetect.cli.main", command, *map(str, arguments)],
+        [sys.executable, "-c", MAIN, command, *map(str, arguments)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
     )
 
