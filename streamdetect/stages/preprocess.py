@@ -13,6 +13,16 @@ from streamdetect.chunk import Chunk
 from streamdetect.errors import InputError
 from streamdetect.settings import FilterSettings
 
+try:
+    # What scipy.signal.sosfilt itself runs, without its 50 µs of checks a call: a third of a 20 ms chunk's time.
+    from scipy.signal._sosfilt import _sosfilt as _run_sections
+except ImportError:  # private to SciPy: it may move
+
+    def _run_sections(sos: NDArray[np.float64], data: NDArray[np.float64], state: NDArray[np.float64]) -> None:
+        data[:], after = signal.sosfilt(sos, data, axis=-1, zi=state.transpose(1, 0, 2))
+        state[:] = after.transpose(1, 0, 2)
+
+
 SETTLED = 1e-3  # a filter has settled when its slowest mode has decayed to this share (-60 dB)
 
 
@@ -83,15 +93,13 @@ class FilterBank:
 
     def __init__(self, filters: tuple[FilterSettings, ...], n_channels: int, sfreq: float) -> None:
         self.n_channels = n_channels
-        self._designs = [design_filter(settings, sfreq) for settings in filters]
-        # one second-order section at a time through lfilter: a fifth of sosfilt's overhead on a chunk of 20 ms
-        self._sections = [[(row[:3].copy(), row[3:].copy()) for row in sos] for sos in self._designs]
+        self._designs = [np.ascontiguousarray(design_filter(settings, sfreq)) for settings in filters]
         self.settling_samples = max(settling_samples(sos) for sos in self._designs)
         self.reset()
 
     def reset(self) -> None:
         """Forget the past: the next sample begins from its steady state."""
-        self._states: list[list[NDArray[np.float64]]] | None = None
+        self._states: list[NDArray[np.float64]] | None = None
 
     def process(self, chunk: Chunk) -> Chunk:
         """Filter a chunk.
@@ -111,15 +119,12 @@ class FilterBank:
         if chunk.n_times == 0:
             return replace(chunk, data=np.empty((len(self._designs) * self.n_channels, 0)))
         if self._states is None:
-            first = chunk.data[:, 0]
-            self._states = [
-                [np.outer(first, zi) for zi in signal.sosfilt_zi(sos)] for sos in self._designs
-            ]  # (n_channels, 2) a section
+            first = chunk.data[:, 0]  # a state is (n_channels, n_sections, 2)
+            self._states = [first[:, None, None] * signal.sosfilt_zi(sos) for sos in self._designs]
         outputs = []
-        for sections, states in zip(self._sections, self._states, strict=True):
-            data = chunk.data
-            for i, (b, a) in enumerate(sections):
-                data, states[i] = signal.lfilter(b, a, data, axis=-1, zi=states[i])
+        for sos, state in zip(self._designs, self._states, strict=True):
+            data = np.array(chunk.data, order="C")
+            _run_sections(sos, data, state)
             outputs.append(data)
         return replace(chunk, data=outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
 

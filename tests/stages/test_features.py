@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from streamdetect.chunk import Chunk
 from streamdetect.detector import FeaturePipeline
 from streamdetect.errors import InputError
 from streamdetect.settings import FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.stages import preprocess
 from streamdetect.stages.features import POWER_FLOOR_UV2
 from streamdetect.stages.preprocess import FilterBank, design_filter, settling_samples
 
@@ -91,6 +95,29 @@ def test_an_electrode_offset_makes_no_transient():
     block = health.process(Chunk(np.full((1, 200), 0.02), np.arange(200) / 100))
     assert block.values.max() < 1e-6
     assert bank.settling_samples > 50
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_bank_filters_as_scipy_s_public_function_does(private, monkeypatch):
+    """Bit for bit, with SciPy's private kernel and without it."""
+    if not private:
+        monkeypatch.setitem(sys.modules, "scipy.signal._sosfilt", None)
+    module = importlib.reload(preprocess)
+    try:
+        settings_ = FilterSettings(1.0, 20.0)
+        data = np.random.default_rng(0).standard_normal((3, 500)) + 5.0
+        bank = module.FilterBank((settings_,), 3, 100.0)
+        found = np.concatenate(
+            [bank.process(Chunk(data[:, a:b], np.arange(a, b) / 100)).data for a, b in ((0, 1), (1, 20), (20, 500))],
+            axis=1,
+        )
+        sos = design_filter(settings_, 100.0)
+        zi = signal.sosfilt_zi(sos)[:, None, :] * data[None, :, :1]
+        expected, _ = signal.sosfilt(sos, data, axis=-1, zi=zi)
+        assert found.tobytes() == expected.tobytes()
+    finally:
+        monkeypatch.undo()
+        importlib.reload(preprocess)
 
 
 def test_settling_time_is_when_the_impulse_response_has_died():

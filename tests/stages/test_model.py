@@ -60,12 +60,16 @@ def test_a_row_does_not_depend_on_how_rows_are_cut(model):
 
 def test_no_batch_of_one_and_none_above_64_reaches_onnx_runtime(model, monkeypatch):
     sizes = []
-    run = model._session.run
+    run, run_bound = model._session.run, model._session.run_with_iobinding
 
     class Spy:
         def run(self, outputs, inputs):
             sizes.append(len(inputs["features"]))
             return run(outputs, inputs)
+
+        def run_with_iobinding(self, binding):
+            sizes.append(len(model._pair))
+            return run_bound(binding)
 
     monkeypatch.setattr(model, "_session", Spy())
     for n_rows in (1, 2, 64, 65, 129):
