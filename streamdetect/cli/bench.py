@@ -33,7 +33,10 @@ def bench(
     seconds: Annotated[float, typer.Option(metavar="S", help="How long to measure the latency.", min=1.0)] = 60.0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Measure chunk time, replay speed, latency over LSL, and training; leave the machine alone meanwhile."""
+    """Measure speed, latency and training.
+
+    Leave the machine alone meanwhile.
+    """
     with needs_extra("train"):
         from streamdetect.bench.throughput import make_bench_model, measure_chunk, measure_replay
         from streamdetect.bench.training import measure_literal_2019, measure_training, simulate_2019

@@ -48,7 +48,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Simulate, train, export, stream a held-out series over LSL, detect live, score, and write a report."""
+    """Run the main job once, from start to finish.
+
+    Simulates EEG (or takes recordings), trains, exports, streams a held-out series over LSL, detects live, scores, and
+    writes a report.
+    """
     with needs_extra("train"):
         from streamdetect.training.export import export_model
         from streamdetect.training.fit import TrainingSettings, train

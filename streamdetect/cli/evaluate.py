@@ -66,7 +66,10 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Score a model on recordings it has not seen, or a way of training by cross-validation."""
+    """Score a model, or a way of training one.
+
+    With --model on recordings that it has not seen, with --cross-validate by holding out each recording in turn.
+    """
     from streamdetect.errors import InputError
     from streamdetect.scoring.tables import published_table, score_table
 

@@ -12,7 +12,10 @@ def export(
     estimator: Annotated[Path, typer.Argument(metavar="M.skops", help="What train --keep-sklearn wrote.")],
     out: Annotated[Path, typer.Argument(metavar="M.onnx", help="The model file to write; a card goes beside it.")],
 ) -> None:
-    """Convert a kept scikit-learn estimator to ONNX, through the parity gate."""
+    """Convert a kept scikit-learn model to ONNX.
+
+    Refuses to write a file that does not give the trained probabilities.
+    """
     try:
         from streamdetect.training.export import N_GATE_WINDOWS, reexport
     except ImportError as error:

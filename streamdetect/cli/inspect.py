@@ -26,7 +26,10 @@ def inspect(
         Path | None, typer.Option(metavar="FILE", help="Write the metadata document; - is standard out.")
     ] = None,
 ) -> None:
-    """Show a model's settings, events, training recordings, scores and strongest channels."""
+    """Show what a model is and what it looks at.
+
+    Settings, events, training recordings, scores, strongest channels and scalp maps.
+    """
     from streamdetect.stages.model import Model
 
     loaded = Model.load(model)

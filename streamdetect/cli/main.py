@@ -34,6 +34,7 @@ def make_app() -> typer.Typer:
         name="streamdetect",
         help="Detect hand movements in EEG: train, export to one ONNX file, run live over LSL or on recordings.",
         add_completion=False,
+        rich_markup_mode=None,  # plain help: a fifth of a second less to import
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_options)

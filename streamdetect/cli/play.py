@@ -33,7 +33,10 @@ def play(
         typer.Option(help="Seconds to wait for a receiver before the first sample; then it starts anyway.", min=0.0),
     ] = 30.0,
 ) -> None:
-    """Play a recording as a live LSL stream, its events as the stream NAME-markers."""
+    """Play a recording as a live LSL stream.
+
+    Its events go out as the stream NAME-markers.
+    """
     from streamdetect.sources.recording import read_recording
 
     opened = read_recording(recording)

@@ -28,7 +28,10 @@ def replay(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Run a model over a recording: the same code as live, fed larger chunks."""
+    """Run a model over a recording.
+
+    As fast as the machine can, with the decisions that a live session would make.
+    """
     from streamdetect.decisions import join
     from streamdetect.detector import Detector
     from streamdetect.replay import compare_with_journal

@@ -29,7 +29,10 @@ def simulate(
     speed: Annotated[float, typer.Option(metavar="X", help="With --stream: times real time.")] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace series that are there already.")] = False,
 ) -> None:
-    """Simulate grasp-and-lift EEG: 32 channels, 500 Hz, six labelled events a trial."""
+    """Make grasp-and-lift EEG to rehearse with.
+
+    32 channels at 500 Hz, six labelled events a trial, as files or as a live stream.
+    """
     from streamdetect.errors import InputError
     from streamdetect.sources.simulate import series_paths, simulate_series, write_series
 

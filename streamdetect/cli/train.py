@@ -53,7 +53,11 @@ def train(
     report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Train a detector on recordings, score it held out, and export it to ONNX through the parity gate."""
+    """Train a detector and export it to ONNX.
+
+    Scores it on held-out recordings, chooses the threshold there, and refuses to write a file that does not give the
+    trained probabilities.
+    """
     with needs_extra("train"):
         from streamdetect.training.export import export_model, save_estimator
         from streamdetect.training.fit import TrainingSettings
