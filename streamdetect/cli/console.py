@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,37 +64,46 @@ def write_json(path: Path | None, document: dict[str, Any]) -> None:
 
     from streamdetect.files import whole_file
 
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if str(path) == "-":
-        sys.stdout.write(text)
+    if str(path) == "-":  # a terminal may not show all of Unicode
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
         return
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def check_outputs(**paths: Path | None) -> None:
-    """Refuse, before the work begins, files that could not be written after it.
+def check_outputs(inputs: Iterable[Path | str | None] = (), **outputs: Path | None) -> None:
+    """Refuse, before the work begins, files that cannot or should not be written after it.
 
     Parameters
     ----------
-    **paths : Path or None
-        The files by the name of their option; ``-`` and None are fine.
+    inputs : iterable of path or None
+        Files that the command reads.
+    **outputs : Path or None
+        The files that it writes, by the name of their option; ``-`` and None are fine.
 
     Raises
     ------
     InputError
-        The folder does not exist, or the name is that of a folder.
+        The folder does not exist or is not writable; the name is that of a folder, a device, an input, or another
+        output.
     """
     from streamdetect.errors import InputError
 
-    for name, path in paths.items():
+    taken = {Path(path).resolve(): f"{path}, which is read" for path in inputs if path is not None}
+    for name, path in outputs.items():
         if path is None or str(path) == "-":
             continue
         option = f"--{name.replace('_', '-')} {path}"
-        if path.is_dir():
-            raise InputError(f"{option}: is a folder, expected the name of a file to write")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option}: is no regular file; give the name of a file to write")
         if not path.parent.is_dir():
             raise InputError(f"{option}: the folder {path.parent} does not exist; make it, or choose another")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{option}: the folder {path.parent} is not writable; choose another")
+        if path.resolve() in taken:
+            raise InputError(f"{option}: would overwrite {taken[path.resolve()]}; choose another name")
+        taken[path.resolve()] = f"{path}, which is written too"
 
 
 def split_names(text: str | None) -> tuple[str, ...]:

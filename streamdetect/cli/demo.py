@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import n_cores, needs_extra, say, table_console, write_json
+from streamdetect.cli.console import check_outputs, n_cores, needs_extra, say, table_console, write_json
 
 if TYPE_CHECKING:
     from streamdetect.detector import Detector
@@ -37,7 +38,7 @@ STREAM = "streamdetect-demo"
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that the demo makes.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="Less signal: 20 s in place of 90 s.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Less signal; takes about 20 s in place of 90 s.")] = False,
     recording: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Use recordings of your own, at least two; the last one is held out."),
@@ -45,7 +46,7 @@ def demo(
     event: Annotated[
         list[str] | None, typer.Option(metavar="NAME[=DESC,DESC]", help="The events of your recordings, as for train.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.", min=0)] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
     """Run the main job once, from start to finish.
@@ -68,9 +69,13 @@ def demo(
 
     started = time.monotonic()
     size = QUICK if quick else FULL
-    out.mkdir(parents=True, exist_ok=True)
-    if recording and len(recording) < 2:
+    if recording and len({path.resolve() for path in recording}) < 2:
         raise InputError("--recording: give at least two, since the last one is held out; repeat the option")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made a folder: {error.strerror or error}") from error
+    check_outputs(recording or (), out=out / "demo.onnx", json=json)
     paths = recording or _simulate(out / "recordings", size, seed)
     opened = open_recordings(paths)
     events = choose_events(event or (None if recording else [EVENT]), opened)
@@ -78,7 +83,7 @@ def demo(
 
     say(f"2. training on {', '.join(one.info.name for one in training)}")
     settings = TrainingSettings(events=events, features=FEATURES, seed=seed, n_jobs=n_cores())
-    trained = train(training, settings, name="demo", command="streamdetect demo")
+    trained = train(training, settings, name="demo", command=shlex.join(["streamdetect", *sys.argv[1:]]))
     model = out / "demo.onnx"
     exported = export_model(trained.estimator, trained.windows, trained.metadata, model)
     say(

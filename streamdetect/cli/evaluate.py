@@ -56,12 +56,14 @@ def evaluate(
     ] = Protocol.HELD_OUT,
     channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out.")] = None,
-    stride: Annotated[float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0)] = 0.1,
+    stride: Annotated[
+        float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0, max=60.0)
+    ] = 0.1,
     false_alarms_per_min: Annotated[float, typer.Option(metavar="N", min=0.0)] = 1.0,
     controls: Annotated[
         bool, typer.Option(help="Also score the clock alone, and the same pipeline on phase-randomised EEG.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
@@ -78,9 +80,15 @@ def evaluate(
             "evaluate: give either --model M.onnx, or --cross-validate with --event and --features "
             "(--protocol random-split trains anew and takes no model)"
         )
+    training_options = (event, channels, exclude, features != "power", stride != 0.1, false_alarms_per_min != 1.0)
+    if model is not None and any(training_options):
+        raise InputError(
+            "evaluate --model: a model knows its events, features and channels; --event, --features, --channels, "
+            "--exclude, --stride and --false-alarms-per-min go with --cross-validate"
+        )
     if report is not None and model is None:
         raise InputError("--report: needs --model; train --report draws the figures of a cross-validation")
-    check_outputs(report=report, json=json)
+    check_outputs((*recordings, model), report=report, json=json)
     opened = open_recordings(recordings)
     if model is not None:
         scores, outcomes, control_scores, metadata = _score_model(model, opened, controls)

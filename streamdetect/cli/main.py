@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from importlib.metadata import entry_points
@@ -64,6 +65,9 @@ def _options(
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input, 130 after Ctrl-C, 1 a fault of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
     logging.basicConfig(format="streamdetect: %(message)s", level=logging.WARNING)
     try:
         code = make_app()(arguments, standalone_mode=False)

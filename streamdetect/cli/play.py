@@ -11,6 +11,7 @@ import typer
 
 from streamdetect.cli.console import say
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
+from streamdetect.errors import InputError
 
 if TYPE_CHECKING:
     from streamdetect.player import PlayableRecording
@@ -49,6 +50,8 @@ def stream_live(recording: PlayableRecording, name: str, *, speed: float, dtype:
     from streamdetect.player import play as play_recording
     from streamdetect.sources.lsl_config import quiet_liblsl
 
+    if not speed > 0:
+        raise InputError(f"--speed {speed:g}: expected a number above 0")
     quiet_liblsl()
     info = recording.info
     say(f"Stream {name}: {info.n_channels} channels, {info.sfreq:g} Hz, {dtype}.")

@@ -39,7 +39,7 @@ def replay(
     from streamdetect.sinks.decisions_csv import DecisionsFile
     from streamdetect.sources.recording import read_recording
 
-    check_outputs(out=out, json=json)
+    check_outputs((recording, model, journal), out=out, json=json)
     detector = Detector.load(model)
     opened = read_recording(recording, stream=stream)
     blocks = []

@@ -19,7 +19,7 @@ def simulate(
     series: Annotated[int, typer.Option(metavar="N", help="Series of each subject.", min=1)] = 8,
     minutes: Annotated[
         float | None,
-        typer.Option(metavar="M", help="Length of each series; 34 trials, about 6 minutes, without it.", min=0.25),
+        typer.Option(metavar="M", help="Length of each series; 34 trials without it.", min=0.25, max=1440.0),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.", min=0)] = 0,
     stream: Annotated[
@@ -27,6 +27,9 @@ def simulate(
         typer.Option(metavar="NAME", help="In place of files: one series as a live LSL stream of this name."),
     ] = None,
     speed: Annotated[float, typer.Option(metavar="X", help="With --stream: times real time.")] = 1.0,
+    wait: Annotated[
+        float, typer.Option(metavar="S", help="With --stream: seconds to wait for a receiver.", min=0.0)
+    ] = 30.0,
     force: Annotated[bool, typer.Option("--force", help="Replace series that are there already.")] = False,
 ) -> None:
     """Make grasp-and-lift EEG to rehearse with.
@@ -42,7 +45,7 @@ def simulate(
         from streamdetect.cli.play import stream_live
 
         recording = simulate_series(1, 1, seed=seed, minutes=minutes).recording()
-        stream_live(recording, stream, speed=speed, dtype="float32", wait=30.0)
+        stream_live(recording, stream, speed=speed, dtype="float32", wait=wait)
         return
     assert directory is not None
     wanted = [(subject, number) for subject in range(1, subjects + 1) for number in range(1, series + 1)]

@@ -39,13 +39,17 @@ def train(
     features: Annotated[str, typer.Option(metavar="NAME", help="power, bands or 2019.")] = "power",
     channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out.")] = None,
-    stride: Annotated[float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0)] = 0.1,
+    stride: Annotated[
+        float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0, max=60.0)
+    ] = 0.1,
     false_alarms_per_min: Annotated[
         float, typer.Option(metavar="N", help="What the threshold may cost on held-out recordings.", min=0.0)
     ] = 1.0,
-    dwell: Annotated[float, typer.Option(metavar="S", help="Hold the threshold for so long.", min=0.0)] = 0.1,
-    refractory: Annotated[float, typer.Option(metavar="S", help="No detection for so long after one.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    dwell: Annotated[float, typer.Option(metavar="S", help="Hold the threshold for so long.", min=0.0, max=60.0)] = 0.1,
+    refractory: Annotated[
+        float, typer.Option(metavar="S", help="No detection for so long after one.", min=0.0, max=3600.0)
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     keep_sklearn: Annotated[
         Path | None, typer.Option(metavar="M.skops", help="Also keep the scikit-learn estimator.")
@@ -59,6 +63,7 @@ def train(
     trained probabilities.
     """
     with needs_extra("train"):
+        from streamdetect.training.card import CARD_MARK
         from streamdetect.training.export import export_model, save_estimator
         from streamdetect.training.fit import TrainingSettings
         from streamdetect.training.fit import train as fit_model
@@ -66,9 +71,12 @@ def train(
     from streamdetect.errors import InputError
     from streamdetect.scoring.tables import score_table
 
-    check_outputs(out=out, keep_sklearn=keep_sklearn, report=report, json=json)
     if out.suffix != ".onnx":
         raise InputError(f"--out {out}: a model file's name must end in .onnx")
+    card = out.with_suffix(".md")
+    check_outputs(recordings, out=out, card=card, keep_sklearn=keep_sklearn, report=report, json=json)
+    if card.exists() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"--out {out}: its model card would replace {card}, which is something else; rename one")
     started = time.monotonic()
     opened = open_recordings(recordings)
     settings = TrainingSettings(
@@ -108,20 +116,22 @@ def train(
             scores=dict(trained.metadata.scores),
             outcomes=trained.outcomes,
             metadata=trained.metadata,
+            controls={"clock": trained.clock_auc},
         )
     seconds = time.monotonic() - started
-    table_console(json).print(score_table(dict(trained.metadata.scores)))
+    controls = {"clock": trained.clock_auc}
+    table_console(json).print(score_table(dict(trained.metadata.scores), controls))
     say(
-        f"wrote {out} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; ONNX Runtime and scikit-learn differ by at "
-        f"most {exported.max_difference:.1e} on {exported.n_windows:,} windows, no decision flips"
+        f"wrote {out} and {card.name} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; "
+        f"ONNX Runtime and scikit-learn differ by at most {exported.max_difference:.1e} on {exported.n_windows:,} windows, no decision flips"
     )
-    thresholds = {
-        one.name: rule.threshold for one, rule in zip(settings.events, trained.metadata.decisions, strict=True)
-    }
+    rules = zip(settings.event_names, trained.metadata.decisions, strict=True)
+    thresholds = {name: rule.threshold for name, rule in rules}
     write_json(
         json,
         {
             **trained.metadata.scores,
+            "controls": controls,
             "thresholds": thresholds,
             "model": str(out),
             "seconds_taken": seconds,

@@ -242,7 +242,7 @@ class PhaseRandomised:
         ------
         Chunk
         """
-        rng = np.random.default_rng([self._seed, zlib.crc32("/".join(Path(self.path).parts[-2:]).encode())])
+        rng = np.random.default_rng([self._seed, zlib.crc32(Path(self.path).name.encode())])
         edges = self._draw_edges(rng)
         held: list[Chunk] = []
         n_seen = 0

@@ -47,6 +47,11 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
         One sentence or two each; empty where nothing is wrong.
     """
     found = [RANDOM_SPLIT_WARNING] if is_random_split(scores) else []
+    for event, each in scores["events"].items():
+        if each["auc"] is not None and each["auc"] <= 0.5 + CHANCE_TOLERANCE:
+            found.append(f"{event}: AUC {each['auc']:.3f} is chance: nothing was learnt that holds on new recordings.")
+        elif each["event_recall"] == 0:
+            found.append(f"{event}: not one event is found at the threshold.")
     if "in-sample" in str(scores.get("protocol", "")):
         found.append(IN_SAMPLE_WARNING)
     for event, auc in (controls or {}).get("clock", {}).items():

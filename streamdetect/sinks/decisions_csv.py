@@ -11,6 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -79,13 +80,21 @@ class DecisionsFile:
             *(map(to_text, column) for column in decisions.probability.T.tolist()),
             map(str, decisions.samples.tolist()),
         ]
-        self._file.write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+        try:
+            self._file.write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        try:
             self._file.close()
             os.replace(self.partial_path, self.path)
+        except OSError as error:
+            self.partial_path.unlink(missing_ok=True)
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def __enter__(self) -> DecisionsFile:
         return self
@@ -96,7 +105,8 @@ class DecisionsFile:
         if kind is None:
             self.close()
         else:
-            self._file.close()
+            with suppress(OSError):  # a full disk has been told of already
+                self._file.close()
             if issubclass(kind, Exception):
                 self.partial_path.unlink(missing_ok=True)
 

@@ -142,8 +142,11 @@ class Journal:
             self._file.truncate(0)
             self._is_empty = False
         lines = [json.dumps(record, allow_nan=False, ensure_ascii=False, separators=(",", ":")) for record in records]
-        self._file.write(("\n".join(lines) + "\n").encode())
-        self._file.flush()
+        try:
+            self._file.write(("\n".join(lines) + "\n").encode())
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"journal: {self.path} cannot be written: {error.strerror or error}") from error
 
 
 def read_journal(path: str | PathLike[str]) -> Iterator[Record]:

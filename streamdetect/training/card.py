@@ -5,6 +5,8 @@ from __future__ import annotations
 from streamdetect.settings import DecisionSettings
 from streamdetect.stages.metadata import ModelMetadata
 
+CARD_MARK = "Made by streamdetect"  # what tells a card from a file of someone else's
+
 
 def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n_windows: int) -> str:
     """Return a model card.
@@ -32,7 +34,7 @@ def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n
         f"# {metadata.name}",
         "",
         f"Detects {', '.join(metadata.event_names)} in EEG of {len(metadata.ch_names)} channels at {sfreq:g} Hz. "
-        f"Made by streamdetect on {metadata.created}.",
+        f"{CARD_MARK} on {metadata.created}.",
         "",
         "## Settings",
         "",

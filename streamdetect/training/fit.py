@@ -20,19 +20,21 @@ from threadpoolctl import threadpool_limits
 
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
-from streamdetect.scoring.controls import CLOCK_BIN_S, ClockModel
+from streamdetect.scoring.controls import CLOCK_BIN_S
 from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.scoring.operating import choose_threshold
 from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings, to_samples
 from streamdetect.sources.recording import Recording
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.metadata import Clock, ModelMetadata, Training, TrainingRecording, name_features
+from streamdetect.training.clock import clock_auc, fit_clocks
 from streamdetect.training.ensemble import make_ensemble, member_probabilities, patterns
 from streamdetect.training.estimator_file import N_KEPT_WINDOWS, pick_evenly
 from streamdetect.training.feature_sets import make_features
 from streamdetect.training.folds import Fold, check_classes, make_folds
 from streamdetect.training.windows import LabelledWindows, check_events, choose_channels, label_windows
 
+CLEARANCE = 4e-6  # ONNX Runtime and scikit-learn differ by less than 1e-6
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart
 _PACKAGES = ("streamdetect", "numpy", "scipy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "mne")
 
@@ -119,12 +121,15 @@ class TrainedModel:
         Training windows for the parity gate.
     outcomes : list of Outcome
         Held-out decisions on each training recording.
+    clock_auc : dict of str to float or None
+        For each event the held-out AUC of the time since the start alone.
     """
 
     estimator: BaseEstimator
     metadata: ModelMetadata
     windows: NDArray[np.float32]
     outcomes: list[Outcome]
+    clock_auc: dict[str, float | None]
 
 
 class Trainer:
@@ -281,12 +286,32 @@ def detect(outcome: Outcome, decisions: tuple[DecisionSettings, ...]) -> Outcome
     return replace(outcome, decisions=DecisionStage(decisions).process(outcome.decisions))
 
 
-def fit_clocks(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -> dict[str, ClockModel]:
-    """Fit the clock-only control of each event."""
-    return {
-        name: ClockModel.fit([(one.features.times, one.labels[:, column]) for one in windows])
-        for column, name in enumerate(event_names)
-    }
+def clear_threshold(threshold: float, probability: NDArray[np.float64]) -> float:
+    """Move a threshold off the probabilities that it would cut in two.
+
+    Parameters
+    ----------
+    threshold : float
+        0 to 1.
+    probability : ndarray, shape (n,)
+        Probabilities of windows, at least one.
+
+    Returns
+    -------
+    float
+        The nearest value with no probability within `CLEARANCE`, so that no rounding elsewhere flips a decision.
+
+    Examples
+    --------
+    >>> clear_threshold(0.5, np.array([0.1, 0.9]))
+    0.5
+    >>> abs(clear_threshold(0.5, np.array([0.1, 0.5, 0.9])) - 0.5) > 1e-6
+    True
+    """
+    edges = np.concatenate(([-1.0], np.sort(probability), [2.0]))
+    wide = np.flatnonzero(np.diff(edges) > 2.5 * CLEARANCE)
+    nearest = np.clip(threshold, edges[wide] + CLEARANCE, edges[wide + 1] - CLEARANCE).clip(0.0, 1.0)
+    return float(nearest[np.argmin(np.abs(nearest - threshold))])
 
 
 def train(
@@ -333,10 +358,17 @@ def train(
     windows = trainer.label(recordings, on_recording)
     with unconverged_allowed():
         fitted = trainer.fit(windows)
-    thresholds = dict(zip(settings.event_names, (one.threshold for one in fitted.decisions), strict=True))
-    scores = score(fitted.outcomes, thresholds)
-    clocks = fit_clocks(windows, settings.event_names)
     rows = np.concatenate([one.features.values[one.usable()] for one in windows])
+    gate = pick_evenly(rows, N_KEPT_WINDOWS)
+    probability = member_probabilities(fitted.estimator, gate)["probability"]
+    decisions = tuple(
+        replace(one, threshold=clear_threshold(one.threshold, column))
+        for one, column in zip(fitted.decisions, probability.T, strict=True)
+    )
+    outcomes = [detect(outcome, decisions) for outcome in fitted.outcomes]
+    thresholds = dict(zip(settings.event_names, (one.threshold for one in decisions), strict=True))
+    scores = score(outcomes, thresholds)
+    clocks = fit_clocks(windows, settings.event_names)
     metadata = ModelMetadata(
         name=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -346,7 +378,7 @@ def train(
         features=trainer.features,
         feature_names=name_features(trainer.features, ch_names),
         events=settings.events,
-        decisions=fitted.decisions,
+        decisions=decisions,
         training=Training(
             recordings=tuple(
                 TrainingRecording(
@@ -380,4 +412,5 @@ def train(
         },
         clock=Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()}),
     )
-    return TrainedModel(fitted.estimator, metadata, pick_evenly(rows, N_KEPT_WINDOWS), fitted.outcomes)
+    held_out_clock = clock_auc(windows, trainer.folds(windows)[0], settings.event_names)
+    return TrainedModel(fitted.estimator, metadata, gate, outcomes, held_out_clock)

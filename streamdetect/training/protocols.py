@@ -10,12 +10,13 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from streamdetect.decisions import Decisions
-from streamdetect.scoring.controls import N_SURROGATES, PhaseRandomised, clock_outcome
-from streamdetect.scoring.evaluate import auc_by_event, mean_auc
+from streamdetect.scoring.controls import N_SURROGATES, PhaseRandomised
+from streamdetect.scoring.evaluate import mean_auc
 from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
+from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
-from streamdetect.training.fit import Trainer, detect, fit_clocks, unconverged_allowed
+from streamdetect.training.fit import Trainer, detect, unconverged_allowed
 from streamdetect.training.folds import Fold, take
 from streamdetect.training.windows import LabelledWindows
 
@@ -126,18 +127,5 @@ def controls(
         surrogates = [PhaseRandomised(recording, seed) for recording in recordings]
         outcomes, _ = cross_validate(trainer, trainer.label(surrogates))  # type: ignore[arg-type]
         scrambled.append(outcomes)
-    return {"clock": clock_auc(trainer, windows), "phase_randomised": mean_auc(scrambled)}
-
-
-def clock_auc(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, float | None]:
-    """Return the held-out AUC of a model that knows nothing but the time since the start, for each event."""
-    names = trainer.settings.event_names
-    parts = []
-    for fold in trainer.folds(windows)[0]:
-        clocks = fit_clocks(take(windows, fold.train), names)
-        for one in take(windows, fold.test):
-            block = one.features
-            unknown = np.full((len(block), len(names)), np.nan, np.float32)
-            empty = Decisions(names, block.samples, block.times, block.quality, unknown, {})
-            parts.append(clock_outcome(Outcome(one.name, empty, one.events, 1.0), clocks))
-    return auc_by_event(parts)
+    clock = clock_auc(windows, trainer.folds(windows)[0], trainer.settings.event_names)
+    return {"clock": clock, "phase_randomised": mean_auc(scrambled)}
