@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         StreamdetectError,
         StreamError,
     )
-    from streamdetect.replay import replay
+    from streamdetect.offline import replay
     from streamdetect.sources.recording import Recording, read_recording
     from streamdetect.stages.model import Model
 
@@ -57,7 +57,7 @@ _HOMES = {
     "streamdetect.chunk": ("Chunk", "Quality", "StreamInfo"),
     "streamdetect.decisions": ("Decision", "Decisions", "Detection"),
     "streamdetect.detector": ("Detector",),
-    "streamdetect.replay": ("replay",),
+    "streamdetect.offline": ("replay",),
     "streamdetect.sources.recording": ("Recording", "read_recording"),
     "streamdetect.stages.model": ("Model",),
 }

@@ -6,12 +6,16 @@ from its onset to its end.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.chunk import StreamInfo
+from streamdetect.errors import EventError
 from streamdetect.settings import EventSettings
 
 POINT_HALF_WIDTH_S = 0.15  # Grasp-and-Lift challenge: an event is labelled ±150 ms around it
@@ -87,3 +91,47 @@ def label_times(times: NDArray[np.float64], events: Sequence[Annotation]) -> NDA
             stop = np.searchsorted(times, event.onset + POINT_HALF_WIDTH_S + _TIME_TOLERANCE_S, side="right")
         labels[first:stop] = True
     return labels
+
+
+class AnnotatedRecording(Protocol):
+    """What `check_events` needs of a recording."""
+
+    @property
+    def info(self) -> StreamInfo:
+        """Its name."""
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """What happened."""
+
+
+def check_events(
+    recordings: Sequence[AnnotatedRecording], events: Sequence[EventSettings], *, all_descriptions: bool = True
+) -> None:
+    """Refuse recordings without events, and events that no recording holds.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        At least one.
+    events : sequence of EventSettings
+        What to detect.
+    all_descriptions : bool
+        Ask for every annotation that an event is made of, as where a person has just typed them; otherwise for one.
+
+    Raises
+    ------
+    EventError
+        A recording has no annotations, or what was asked for is in none of the recordings.
+    """
+    silent = [recording.info.name for recording in recordings if not recording.annotations]
+    if silent:
+        raise EventError(f"{', '.join(silent)}: no events: training and scoring need annotations; leave it out")
+    counts = Counter(note.description for recording in recordings for note in recording.annotations)
+    listed = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+    for event in events:
+        absent = [description for description in event.descriptions if description not in counts]
+        if absent and (all_descriptions or len(absent) == len(event.descriptions)):
+            raise EventError(
+                f"event {event.name}: {', '.join(absent)} is in no recording; they hold {listed}; see --event"
+            )

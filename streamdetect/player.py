@@ -138,6 +138,7 @@ def play(
     n_sent = n_next = n_markers = 0
     shift_s = worst_delay_s = 0.0
     start_time: float | None = None
+    last_time = 0.0  # of the sample before this block
     complete = False
     try:
         signal.wait_for_consumer(wait_for_consumer_s, stop.is_set)
@@ -158,14 +159,18 @@ def play(
                 stop.wait(remaining)
             if stop.is_set():
                 break
-            start_time = float(times[0]) if start_time is None else start_time
+            if start_time is None:
+                start_time = last_time = float(times[0])
             signal.push(block.data, times)
             n_sent += block.n_times
             worst_delay_s = max(worst_delay_s, -remaining)
-            while markers is not None and annotations and annotations[0].onset < n_next / info.sfreq:
+            while markers is not None and annotations and annotations[0].onset < block.times[-1] + 1.0 / info.sfreq:
+                # Beside its samples, which the file's own clock may have stamped at another rate, or after a reset.
                 note = annotations.popleft()
-                markers.push(note.description, t0 + shift_s + note.onset)
+                stamp = float(times[0] + (note.onset - block.times[0]))
+                markers.push(note.description, max(stamp, last_time))
                 n_markers += 1
+            last_time = float(times[-1])
             if on_progress is not None:
                 on_progress(n_sent, recording.n_times)
         else:

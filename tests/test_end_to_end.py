@@ -77,7 +77,7 @@ def test_real_recordings_live_equals_replay(tmp_path, data_dir):
     streamdetect("train", runs[3], runs[5], runs[7], "--event", "movement=T1,T2", "--out", model)
     play_into_monitor(runs[9], model, journal, name="e2e-real", speed=20, duration=125)
     compared = streamdetect("replay", runs[9], "--model", model, "--journal", journal, "--json", "-")
-    assert json.loads(compared.stdout)["journal"] == {"n_decisions": 6666, "n_different": 0}
+    assert json.loads(compared.stdout)["journal"] == {"n_decisions": 6666, "n_replayed": 6666, "n_different": 0}
     assert sum(record["type"] == "decision" for record in read_journal(journal)) == 6666
 
 

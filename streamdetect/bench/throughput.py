@@ -162,7 +162,7 @@ def _time_each(detector: Detector, chunks: Sequence[Chunk]) -> NDArray[np.float6
 
 
 def _time_file(detector: Detector, path: Path) -> float:
-    from streamdetect.replay import replay
+    from streamdetect.offline import replay
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

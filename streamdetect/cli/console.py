@@ -25,7 +25,7 @@ def table_console(json: Path | None) -> Console:
     """Return where tables go: stdout, or stderr where stdout carries the JSON."""
     from rich.console import Console
 
-    console = Console(highlight=False, stderr=json is not None and str(json) == "-")
+    console = Console(highlight=False, markup=False, stderr=json is not None and str(json) == "-")
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 100
     return console

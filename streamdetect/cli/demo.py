@@ -60,7 +60,7 @@ def demo(
     from streamdetect.cli.evaluate import choose_events, open_recordings
     from streamdetect.detector import Detector
     from streamdetect.errors import InputError
-    from streamdetect.replay import compare_with_journal
+    from streamdetect.offline import compare_with_journal
     from streamdetect.scoring.evaluate import evaluate
     from streamdetect.scoring.figures import cut_excerpt
     from streamdetect.scoring.report import write_report
@@ -131,7 +131,7 @@ def demo(
             "seconds_taken": taken,
         },
     )
-    if comparison.n_different:
+    if comparison.n_different or comparison.n_decisions != comparison.n_replayed:
         raise RuntimeError(f"live and replayed decisions differ: {comparison.first}")
 
 

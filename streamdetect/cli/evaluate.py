@@ -167,11 +167,13 @@ def _score_model(
     model: str, recordings: Sequence[Recording], with_controls: bool
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, Any], ModelMetadata]:
     from streamdetect.detector import Detector
+    from streamdetect.events import check_events
     from streamdetect.scoring.evaluate import evaluate as score_model
     from streamdetect.scoring.evaluate import trained_on
 
     detector = Detector.load(model)
     metadata = detector.model.metadata
+    check_events(recordings, metadata.events, all_descriptions=False)
     seen = trained_on(metadata, recordings)
     with progress() as bar:
         task = bar.add_task("replaying", total=len(recordings))
@@ -198,8 +200,9 @@ def _score_training(
     with needs_extra("train"):
         from streamdetect.training import protocols
         from streamdetect.training.fit import Trainer, TrainingSettings
+    from streamdetect.events import check_events
     from streamdetect.scoring.metrics import score
-    from streamdetect.training.windows import check_events, choose_channels
+    from streamdetect.training.windows import choose_channels
 
     check_events(recordings, events)
     settings = TrainingSettings(events=events, **options)

@@ -6,11 +6,14 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamdetect.cli.console import check_outputs, progress, say, table_console, write_json
+
+if TYPE_CHECKING:
+    from streamdetect.offline import Comparison
 
 DIFFERENT = 1  # as diff: both could be read, and they are not the same
 
@@ -34,8 +37,8 @@ def replay(
     """
     from streamdetect.decisions import join
     from streamdetect.detector import Detector
-    from streamdetect.replay import compare_with_journal
-    from streamdetect.replay import replay as replay_recording
+    from streamdetect.offline import compare_with_journal
+    from streamdetect.offline import replay as replay_recording
     from streamdetect.sinks.decisions_csv import DecisionsFile
     from streamdetect.sources.recording import read_recording
 
@@ -84,12 +87,21 @@ def replay(
     different = None
     if journal is not None:
         comparison = compare_with_journal(decisions, journal)
-        figures["journal"] = {"n_decisions": comparison.n_decisions, "n_different": comparison.n_different}
+        figures["journal"] = {
+            "n_decisions": comparison.n_decisions,
+            "n_replayed": comparison.n_replayed,
+            "n_different": comparison.n_different,
+        }
         different = comparison.n_different > 0
         tell(
-            f"{journal}: {comparison.n_decisions} live decisions, "
+            f"{journal}: {_count(comparison)} live decisions, "
             + (f"{comparison.n_different} differ: {comparison.first}" if different else "all equal, bit for bit")
         )
     write_json(json, figures)
     if different:
         raise typer.Exit(DIFFERENT)
+
+
+def _count(comparison: Comparison) -> str:
+    live, replayed = comparison.n_decisions, comparison.n_replayed
+    return f"{live}" if live == replayed else f"{live} (of {replayed} in the replay)"

@@ -123,7 +123,8 @@ def train(
     table_console(json).print(score_table(dict(trained.metadata.scores), controls))
     say(
         f"wrote {out} and {card.name} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; "
-        f"ONNX Runtime and scikit-learn differ by at most {exported.max_difference:.1e} on {exported.n_windows:,} windows, no decision flips"
+        f"ONNX Runtime and scikit-learn differ by at most {exported.max_difference:.1e} on {exported.n_windows:,} "
+        "windows, no decision flips"
     )
     rules = zip(settings.event_names, trained.metadata.decisions, strict=True)
     thresholds = {name: rule.threshold for name, rule in rules}

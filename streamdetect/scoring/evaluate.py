@@ -9,7 +9,7 @@ from streamdetect.decisions import join
 from streamdetect.detector import Detector
 from streamdetect.events import select_annotations
 from streamdetect.files import file_sha256
-from streamdetect.replay import replay
+from streamdetect.offline import replay
 from streamdetect.scoring.controls import N_SURROGATES, ClockModel, PhaseRandomised, clock_outcome
 from streamdetect.scoring.metrics import Outcome, area_under_roc, pool, score
 from streamdetect.stages.metadata import ModelMetadata

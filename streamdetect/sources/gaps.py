@@ -46,6 +46,8 @@ class GapMarker:
     def __init__(self, sfreq: float, tolerance_s: float = JITTER_TOLERANCE_S) -> None:
         self._sfreq = sfreq
         self._tolerance_s = max(tolerance_s, 0.5 / sfreq)
+        # In whole samples: a gap that was marked is marked again when its samples are played at the nominal rate.
+        self._tolerance_samples = round(tolerance_s * sfreq)
         self.reset()
 
     def reset(self) -> None:
@@ -83,7 +85,8 @@ class GapMarker:
         self._last_time = float(times[-1])
 
         restarts = ~((gap_s >= -self._tolerance_s) & (gap_s <= LONGEST_GAP_S))  # written so that NaN is a restart too
-        n_lost = np.rint(np.where(restarts | (gap_s <= self._tolerance_s), 0.0, gap_s) * self._sfreq).astype(np.int64)
+        n_lost = np.rint(np.where(restarts, 0.0, gap_s) * self._sfreq).astype(np.int64)
+        n_lost[n_lost <= self._tolerance_samples] = 0
         starts = [0, *(1 + np.flatnonzero(restarts[1:] | (n_lost[1:] > 0))).tolist(), len(times)]
         return [
             Chunk(data[:, start:stop], times[start:stop], n_lost=int(n_lost[start]), restart=bool(restarts[start]))
@@ -92,7 +95,7 @@ class GapMarker:
 
     def _is_regular(self, times: NDArray[np.float64]) -> bool:
         """Say whether no step between neighbouring time stamps is worth a mark; NaN is."""
-        shortest, longest = 1.0 / self._sfreq - self._tolerance_s, 1.0 / self._sfreq + self._tolerance_s
+        shortest, longest = 1.0 / self._sfreq - self._tolerance_s, (self._tolerance_samples + 1.49) / self._sfreq
         first_step = longest if self._last_time is None else float(times[0]) - self._last_time
         if not shortest <= first_step <= longest:
             return False

@@ -187,7 +187,10 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
                 f"{path}: expected recordings in this folder, found none; name the one that holds them"
             )
         found.extend(inside)
-    return list(dict.fromkeys(found))
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path)
+    return list(once.values())
 
 
 def _is_listed(path: Path) -> bool:

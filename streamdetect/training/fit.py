@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
+from streamdetect.events import check_events
 from streamdetect.scoring.controls import CLOCK_BIN_S
 from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.scoring.operating import choose_threshold
@@ -32,7 +33,7 @@ from streamdetect.training.ensemble import make_ensemble, member_probabilities, 
 from streamdetect.training.estimator_file import N_KEPT_WINDOWS, pick_evenly
 from streamdetect.training.feature_sets import make_features
 from streamdetect.training.folds import Fold, check_classes, make_folds
-from streamdetect.training.windows import LabelledWindows, check_events, choose_channels, label_windows
+from streamdetect.training.windows import LabelledWindows, choose_channels, label_windows
 
 CLEARANCE = 4e-6  # ONNX Runtime and scikit-learn differ by less than 1e-6
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
-from streamdetect.errors import EventError
+from streamdetect.errors import EventError, InputError
 from streamdetect.training.windows import LabelledWindows
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -44,7 +44,13 @@ def make_folds(windows: Sequence[LabelledWindows], n_folds: int, margin: int) ->
     n = len(windows)
     if n > 1:
         whole = [np.arange(len(one.features)) for one in windows]
-        splits = GroupKFold(min(n, n_folds)).split(np.arange(n), groups=np.arange(n))
+        groups = np.unique([one.sha256 for one in windows], return_inverse=True)[1]  # a copy goes with its original
+        n_groups = int(groups.max()) + 1
+        if n_groups == 1:
+            raise InputError(
+                f"{', '.join(one.name for one in windows)}: the same file {n} times; give it once, or add others"
+            )
+        splits = GroupKFold(min(n_groups, n_folds)).split(np.arange(n), groups=groups)
         folds = [
             Fold(
                 tuple(whole[i] if i in train else _NONE for i in range(n)),

@@ -94,7 +94,7 @@ def find_trees(thing: object) -> Iterator[BaseEstimator]:
             yield part
         if isinstance(part, dict):
             pending.extend(part.values())
-        elif isinstance(part, list | tuple):
+        elif isinstance(part, list | tuple | set | frozenset):
             pending.extend(part)
         elif isinstance(part, np.ndarray):
             pending.extend(part.ravel().tolist() if part.dtype == object else ())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.detector import FeaturePipeline
-from streamdetect.errors import ChannelError, EventError, InputError, RecordingError
+from streamdetect.errors import ChannelError, InputError, RecordingError
 from streamdetect.events import Annotation, label_times, select_annotations
 from streamdetect.files import file_sha256
 from streamdetect.settings import SFREQ_TOLERANCE, EventSettings, FeatureSettings, HealthSettings
@@ -156,28 +156,3 @@ def choose_channels(
                 f"{first.sfreq:g} Hz; resample one of them, or train on each alone"
             )
     return ch_names
-
-
-def check_events(recordings: Sequence[Recording], events: Sequence[EventSettings]) -> None:
-    """Refuse events that no recording holds.
-
-    Raises
-    ------
-    EventError
-        An event, or one of the annotations it is made of, is in none of the recordings.
-    """
-    counts: dict[str, int] = {}
-    for recording in recordings:
-        for annotation in recording.annotations:
-            counts[annotation.description] = counts.get(annotation.description, 0) + 1
-    if not counts:
-        raise EventError(f"{_names(recordings)}: no events: a recording needs annotations to learn or score from")
-    listed = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
-    for event in events:
-        for description in event.descriptions:
-            if description not in counts:
-                raise EventError(f"--event {event.name}: {description} is in no recording; they hold {listed}")
-
-
-def _names(recordings: Sequence[Recording]) -> str:
-    return ", ".join(recording.info.name for recording in recordings)

@@ -103,3 +103,15 @@ def test_marks_do_not_depend_on_the_cuts(steps, data):
     times = np.cumsum([1000.0, *steps]) if not np.isnan(steps).any() else np.array([1000.0, *steps])
     cuts = data.draw(st.lists(st.integers(0, len(times)), max_size=10))
     assert mark(times, cuts) == mark(times) == mark(times, range(1, len(times)))
+
+
+@pytest.mark.parametrize("sfreq", [160.0, 250.0, 500.0, 1000.0])
+def test_a_gap_that_was_marked_is_marked_again_at_the_nominal_rate(sfreq):
+    """What is played stands on the nominal grid: there a gap may be no longer than the tolerance to the bit."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        gap_s, t0 = rng.uniform(0.09, 0.11), rng.uniform(0, 1e4)
+        recorded = GapMarker(sfreq).mark(np.zeros((1, 2)), np.array([0.0, 1 / sfreq + gap_s]))
+        n_lost = recorded[-1].n_lost
+        played = t0 + np.array([0, 1 + n_lost]) / sfreq
+        assert GapMarker(sfreq).mark(np.zeros((1, 2)), played)[-1].n_lost == n_lost

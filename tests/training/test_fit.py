@@ -7,8 +7,8 @@ import contract
 from recordings import CH_NAMES, SFREQ, make_recording, recording_of
 from streamdetect.detector import Detector
 from streamdetect.errors import EventError, InputError
-from streamdetect.events import Annotation
-from streamdetect.replay import replay
+from streamdetect.events import Annotation, check_events
+from streamdetect.offline import replay
 from streamdetect.scoring.evaluate import auc_by_event, evaluate, trained_on
 from streamdetect.settings import EventSettings
 from streamdetect.training.clock import clock_auc
@@ -162,7 +162,8 @@ def test_the_clock_control_sees_a_fixed_schedule(tmp_path):
 
 def test_an_event_in_one_recording_only_is_refused(tmp_path, recordings):
     lonely = make_recording(tmp_path, "lonely", seed=9)
-    others = [recording_of(tmp_path, "q", np.random.default_rng(1).standard_normal((4, 3000)))]
+    notes = [Annotation(5.0, 0.0, "tap")]
+    others = [recording_of(tmp_path, "q", np.random.default_rng(1).standard_normal((4, 3000)), notes)]
     with pytest.raises(EventError, match=r"never going on in the .* windows of q"):
         train([lonely, *others], TrainingSettings(events=(MOVE,)), name="x")
 
@@ -187,3 +188,20 @@ def test_feature_sets_are_stored_in_samples():
     }
     assert make_features("2019", 500.0).window_samples == 500
     assert not make_features("2019", 500.0).log
+
+
+def test_a_copied_recording_goes_with_its_original(recordings):
+    _, windows = label([*recordings[:3], recordings[0]])
+    folds, _ = make_folds(windows, 5, margin=10)
+    assert len(folds) == 3
+    for fold in folds:
+        assert (len(fold.test[0]) == 0) == (len(fold.test[3]) == 0)
+    with pytest.raises(InputError, match="the same file 2 times"):
+        make_folds([windows[0], windows[3]], 5, margin=10)
+
+
+def test_evaluation_asks_for_one_annotation_of_an_event(recordings):
+    wide = EventSettings("any", ("move", "T9"))
+    check_events(recordings, [wide], all_descriptions=False)
+    with pytest.raises(EventError, match="event any: T9 is in no recording"):
+        check_events(recordings, [wide])

@@ -5,9 +5,9 @@ import pytest
 
 from recordings import CH_NAMES, SFREQ, make_recording, recording_of
 from streamdetect.errors import ChannelError, EventError, InputError, RecordingError
-from streamdetect.events import Annotation
+from streamdetect.events import Annotation, check_events
 from streamdetect.settings import EventSettings, FeatureSettings, FilterSettings, HealthSettings
-from streamdetect.training.windows import check_events, choose_channels, label_windows
+from streamdetect.training.windows import choose_channels, label_windows
 
 HEALTH = HealthSettings(max_gap_samples=100, flat_samples=200)
 FEATURES = FeatureSettings("power", (FilterSettings(None, 30.0),), 100, 2, log=True)
@@ -80,7 +80,7 @@ def test_recordings_of_other_sampling_rates_do_not_mix(tmp_path):
 
 def test_an_event_that_no_recording_holds_is_refused_with_a_list(tmp_path):
     recording = make_recording(tmp_path, "a", seed=1)
-    with pytest.raises(EventError, match=r"--event hand: T9 is in no recording; they hold move \(\d+\), tap \(\d+\)"):
+    with pytest.raises(EventError, match=r"event hand: T9 is in no recording; they hold move \(\d+\), tap \(\d+\)"):
         check_events([recording], [EventSettings("hand", ("T9", "move"))])
     silent = recording_of(tmp_path, "b", np.zeros((4, 10)))
     with pytest.raises(EventError, match="b: no events"):

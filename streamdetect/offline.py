@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdetect.chunk import Quality
 from streamdetect.decisions import Decisions, Detection
@@ -56,13 +57,16 @@ class Comparison:
     ----------
     n_decisions : int
         Decisions in the journal.
+    n_replayed : int
+        Decisions in the replay; more where the session began later or ended earlier than the recording.
     n_different : int
-        Those that the replay does not have, or has otherwise.
+        Decisions and detections, between the session's first and last, that one of the two lacks or has otherwise.
     first : str
         The first of them, in words; empty where all are equal.
     """
 
     n_decisions: int
+    n_replayed: int
     n_different: int
     first: str
 
@@ -99,13 +103,27 @@ def compare_with_journal(decisions: Decisions, path: str | Path) -> Comparison:
     )
     same = np.zeros(len(live), dtype=bool)
     same[known] = (live.quality[known] == decisions.quality[mine]) & equal.all(axis=1)
-    wrong = np.flatnonzero(~same)
-    first = ""
-    if len(wrong):
-        i = int(wrong[0])
-        there = decisions.probability[places[i]].tolist() if known[i] else "no decision"
-        first = f"sample {int(live.samples[i])}: live {live.probability[i].tolist()}, replay {there}"
-    return Comparison(len(live), len(wrong), first)
+    wrong = [
+        _describe(int(live.samples[i]), live.probability[i], decisions, int(places[i])) for i in np.flatnonzero(~same)
+    ]
+    within = (decisions.samples >= live.samples[0]) & (decisions.samples <= live.samples[-1])
+    missing = decisions.samples[within & ~np.isin(decisions.samples, live.samples)]
+    wrong += [f"sample {sample}: in the replay, not live" for sample in missing.tolist()]
+    span = range(int(live.samples[0]), int(live.samples[-1]) + 1)
+    replayed = {_key(each) for each in decisions.detections if each.sample in span}
+    detected = {_key(each) for each in live.detections}
+    wrong += [f"detection {event} at sample {sample}: only once" for event, sample, _ in sorted(replayed ^ detected)]
+    return Comparison(len(live), len(decisions), len(wrong), wrong[0] if wrong else "")
+
+
+def _key(detection: Detection) -> tuple[str, int, float]:
+    return detection.event, detection.sample, float(np.float32(detection.probability))
+
+
+def _describe(sample: int, live: NDArray[np.float32], decisions: Decisions, place: int) -> str:
+    there = place < len(decisions) and decisions.samples[place] == sample
+    replayed = decisions.probability[place].tolist() if there else "no decision"
+    return f"sample {sample}: live {live.tolist()}, replay {replayed}"
 
 
 def read_decisions(path: str | Path) -> Decisions:
