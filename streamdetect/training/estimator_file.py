@@ -15,7 +15,7 @@ from streamdetect.errors import InputError
 from streamdetect.files import whole_file
 from streamdetect.runtime import first_line
 from streamdetect.stages.metadata import ModelMetadata
-from streamdetect.training.graph import find_trees
+from streamdetect.training.graph import walk_objects
 
 N_KEPT_WINDOWS = 10_000  # what the parity gate asks for
 # What skops does not trust by itself and a vote with a forest needs. A tree's arrays are read by C code without a look
@@ -92,8 +92,11 @@ def load_estimator(path: str | PathLike[str]) -> SavedEstimator:
         if not isinstance(content, dict) or set(content) != {"estimator", "metadata", "windows"}:
             raise InputError("it was not written by streamdetect train --keep-sklearn")
         metadata = ModelMetadata.from_json(content["metadata"])
-        for tree in find_trees(content["estimator"]):
-            _check_tree(tree, len(metadata.feature_names))
+        for part in walk_objects(content["estimator"]):
+            if not isinstance(getattr(part, "estimators_", []), list):
+                raise InputError(f"the members of a {type(part).__name__} are not in a list")
+            if hasattr(part, "tree_"):
+                _check_tree(part, len(metadata.feature_names))
     except _LOAD_ERRORS as error:
         raise InputError(f"{path}: not an estimator that can be used: {first_line(error)}") from error
     windows = content["windows"]

@@ -83,6 +83,11 @@ def build_graph(estimator: BaseEstimator, n_features: int) -> onnx.ModelProto:
 
 def find_trees(thing: object) -> Iterator[BaseEstimator]:
     """Yield every fitted decision tree inside an estimator, however deep."""
+    return (part for part in walk_objects(thing) if hasattr(part, "tree_"))
+
+
+def walk_objects(thing: object) -> Iterator[Any]:
+    """Yield every object with attributes inside another, however deep."""
     seen: set[int] = set()
     pending = [thing]
     while pending:
@@ -90,15 +95,14 @@ def find_trees(thing: object) -> Iterator[BaseEstimator]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if hasattr(part, "tree_"):
-            yield part
         if isinstance(part, dict):
             pending.extend(part.values())
         elif isinstance(part, list | tuple | set | frozenset):
             pending.extend(part)
         elif isinstance(part, np.ndarray):
             pending.extend(part.ravel().tolist() if part.dtype == object else ())
-        elif hasattr(part, "__dict__"):
+        if hasattr(part, "__dict__"):
+            yield part
             pending.extend(vars(part).values())
 
 

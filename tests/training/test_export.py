@@ -343,3 +343,14 @@ def test_a_tree_that_points_outside_itself_is_refused(tmp_path, field, value):
     save_estimator(estimator, X, make_metadata(), tmp_path / "evil.skops")
     with pytest.raises(InputError, match="nodes point outside"):
         load_estimator(tmp_path / "evil.skops")
+
+
+@pytest.mark.parametrize("container", [set, tuple])
+def test_trees_in_another_container_than_a_list_are_refused(tmp_path, container):
+    """A walk that does not look into a container would not check the trees in it, and scikit-learn would run them."""
+    estimator, X = _fit()
+    forest = estimator.named_estimators_["rf"]
+    forest.estimators_ = container(forest.estimators_)
+    save_estimator(estimator, X, make_metadata(), tmp_path / "evil.skops")
+    with pytest.raises(InputError, match="are not in a list"):
+        load_estimator(tmp_path / "evil.skops")
