@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from os import PathLike
 from pathlib import Path
 
 from streamdetect.errors import InputError
+
+_DATA_BESIDE = {".vhdr": (".eeg", ".vmrk"), ".set": (".fdt",)}
 
 
 @contextmanager
@@ -43,9 +46,22 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; of a folder, that of the files in it."""
+    """Return the SHA-256 of a recording's file, in hexadecimal.
+
+    Where a recording is more files than one (a folder, a BrainVision header with its data, an EEGLAB ``.set`` with its
+    ``.fdt``, a split FIF), of the hashes of all of them.
+    """
     if path.is_dir():
-        names = sorted(inner for inner in path.rglob("*") if inner.is_file())
-        return hashlib.sha256("".join(file_sha256(inner) for inner in names).encode()).hexdigest()
+        parts = sorted(inner for inner in path.rglob("*") if inner.is_file())
+    else:
+        beside = (path.with_suffix(suffix) for suffix in _DATA_BESIDE.get(path.suffix.lower(), ()))
+        later = path.parent.glob(f"{escape(path.stem)}-*.fif") if path.suffix == ".fif" else ()
+        parts = [path, *(other for other in beside if other.is_file()), *sorted(later)]
+    if len(parts) != 1 or path.is_dir():
+        return hashlib.sha256("".join(map(_sha256, parts)).encode()).hexdigest()
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

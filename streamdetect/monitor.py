@@ -238,7 +238,7 @@ class _Session:
         on_status: Callable[[Status], None] | None,
         stop: threading.Event,
     ) -> EndReason:
-        n_end = math.inf if duration_s is None else max(1, round(duration_s * self.sfreq))
+        n_end = math.inf if duration_s is None or math.isinf(duration_s) else max(1, round(duration_s * self.sfreq))
         status_due = self.clock()
         while not stop.is_set():
             chunks = self.source.read(_READ_TIMEOUT_S)

@@ -147,18 +147,21 @@ def read_decisions(path: str | Path) -> Decisions:
     event_names: tuple[str, ...] = ()
     start = 0.0
     rows, detections = [], []
-    for record in read_journal(path):
-        kind = record.get("type")
-        if kind == "session":
-            event_names = tuple(record["events"])
-        elif kind == "start":
-            start = record["time"]
-        elif kind == "decision":
-            probability = [np.nan if record[f"p_{name}"] is None else record[f"p_{name}"] for name in event_names]
-            rows.append((record["sample"], record["time"] - start, _QUALITY[record["reason"]], probability))
-        elif kind == "detection":
-            time = record["time"] - start
-            detections.append(Detection(record["event"], record["sample"], time, record["probability"]))
+    try:
+        for record in read_journal(path):
+            kind = record.get("type")
+            if kind == "session":
+                event_names = tuple(record["events"])
+            elif kind == "start":
+                start = record["time"]
+            elif kind == "decision":
+                probability = [np.nan if record[f"p_{name}"] is None else record[f"p_{name}"] for name in event_names]
+                rows.append((record["sample"], record["time"] - start, _QUALITY[record["reason"]], probability))
+            elif kind == "detection":
+                time = record["time"] - start
+                detections.append(Detection(record["event"], record["sample"], time, record["probability"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: a record is not one of a streamdetect journal: {error}") from error
     if not rows:
         raise InputError(f"{path}: no decisions: expected the journal of a monitor session")
     samples, times, quality, probabilities = zip(*rows, strict=True)

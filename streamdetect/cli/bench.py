@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import n_cores, needs_extra, say, table_console, write_json
+from streamdetect.cli.console import check_outputs, n_cores, needs_extra, say, table_console, write_json
 
 _PACKAGES = ("streamdetect", "numpy", "scipy", "scikit-learn", "onnxruntime", "pylsl")
 
@@ -37,6 +37,7 @@ def bench(
 
     Leave the machine alone meanwhile.
     """
+    check_outputs(json=json)
     with needs_extra("train"):
         from streamdetect.bench.throughput import make_bench_model, measure_chunk, measure_replay
         from streamdetect.bench.training import measure_literal_2019, measure_training, simulate_2019

@@ -46,7 +46,7 @@ def demo(
     event: Annotated[
         list[str] | None, typer.Option(metavar="NAME[=DESC,DESC]", help="The events of your recordings, as for train.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.", min=0, max=2**32 - 1)] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
     """Run the main job once, from start to finish.
@@ -119,7 +119,7 @@ def demo(
     console.print(score_table(scores, controls))
     taken = time.monotonic() - started
     say(f"5. wrote {report}; all of it took {taken:.0f} s")
-    say(_next_command([one.path for one in training], recording is not None))
+    say(_next_command(model, recording is not None))
     write_json(
         json,
         scores
@@ -186,9 +186,9 @@ def _detect_live(recording: Recording, detector: Detector, speed: float, journal
     }
 
 
-def _next_command(training: Sequence[Path], own: bool) -> str:
+def _next_command(model: Path, own: bool) -> str:
     if own:
-        return "next: streamdetect streams, then streamdetect monitor --model demo/demo.onnx with your amplifier on LSL"
+        return f"next, with your amplifier on LSL: streamdetect streams, then streamdetect monitor --model {model}"
     return (
         "next, on your own data:\n"
         "  streamdetect train RECORDING... --event NAME --out my.onnx\n"

@@ -63,7 +63,7 @@ def evaluate(
     controls: Annotated[
         bool, typer.Option(help="Also score the clock alone, and the same pipeline on phase-randomised EEG.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,

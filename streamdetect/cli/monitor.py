@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamdetect.cli.console import say, write_json
+from streamdetect.cli.console import check_outputs, say, write_json
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def monitor(
     from streamdetect.sources.lsl_config import quiet_liblsl
     from streamdetect.sources.lsl_streams import local_clock
 
+    check_outputs((model, journal), json=json)
     detector = Detector.load(model)
     metadata = detector.model.metadata
     quiet_liblsl()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamdetect.cli.console import say, write_json
+from streamdetect.cli.console import check_outputs, say, write_json
 
 
 def streams(
@@ -15,6 +15,7 @@ def streams(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list as JSON; - is stdout.")] = None,
 ) -> None:
     """List the LSL streams on the network."""
+    check_outputs(json=json)
     from streamdetect.sources.lsl_config import quiet_liblsl
     from streamdetect.sources.lsl_streams import find_streams
 

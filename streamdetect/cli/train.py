@@ -49,7 +49,7 @@ def train(
     refractory: Annotated[
         float, typer.Option(metavar="S", help="No detection for so long after one.", min=0.0, max=3600.0)
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     keep_sklearn: Annotated[
         Path | None, typer.Option(metavar="M.skops", help="Also keep the scikit-learn estimator.")

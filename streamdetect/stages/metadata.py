@@ -18,6 +18,7 @@ from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettin
 
 METADATA_KEY = "streamdetect"
 SCHEMA_VERSION = 1
+MAX_SETTING_S = 3600.0  # no window, gap, dwell or refractory time is longer; memory grows with them
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -155,6 +156,13 @@ class ModelMetadata(_Document):
         expected = name_features(self.features, self.ch_names)
         if self.feature_names != expected:
             raise ValueError(_describe_difference("feature_names", self.feature_names, expected))
+        longest = max(
+            *(self.features.window_samples, self.features.hop_samples),
+            *(self.health.max_gap_samples, self.health.flat_samples),
+            *(n for rule in self.decisions for n in (rule.dwell_samples, rule.refractory_samples)),
+        )
+        if longest > MAX_SETTING_S * self.sfreq:
+            raise ValueError(f"a setting of {longest} samples is longer than {MAX_SETTING_S:g} s")
         if len(self.decisions) != len(self.events):
             raise ValueError(f"decisions: expected {len(self.events)}, one an event, found {len(self.decisions)}")
         for index, recording in enumerate(self.training.recordings):

@@ -38,7 +38,11 @@ __all__ = [
 
 MAX_BATCH = 64  # rows; 16 to 64 are the fastest a row
 _PROBE_BATCHES = (1, 3, 17, MAX_BATCH)
-_SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")  # wheel, checkout
+_CHECKOUT = Path(__file__).parents[2]
+_SHIPPED = (
+    Path(__file__).parents[1] / "models",  # in a wheel
+    *([_CHECKOUT / "models"] if (_CHECKOUT / "pyproject.toml").is_file() else ()),
+)
 _LOAD_ERRORS: tuple[type[Exception], ...] = (ModelError, *RUNTIME_ERRORS)
 
 _log = logging.getLogger(__name__)

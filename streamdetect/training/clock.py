@@ -25,7 +25,12 @@ def fit_clocks(windows: Sequence[LabelledWindows], event_names: Sequence[str]) -
 def clock_auc(
     windows: Sequence[LabelledWindows], folds: Sequence[Fold], event_names: tuple[str, ...]
 ) -> dict[str, float | None]:
-    """Return the held-out AUC of a model that knows nothing but the time since the start, for each event."""
+    """Return the held-out AUC of a model that knows nothing but the time since the start, for each event.
+
+    None for each where there is one recording: no other tells what the clock knows of it.
+    """
+    if len(windows) == 1:
+        return dict.fromkeys(event_names)
     parts = []
     for fold in folds:
         clocks = fit_clocks(take(windows, fold.train), event_names)

@@ -164,6 +164,12 @@ class Trainer:
             refractory_samples=round(settings.refractory_s * sfreq),
         )
 
+    @property
+    def scored_every(self) -> str:
+        """What a score must say where it is taken on fewer decisions than the detector makes."""
+        hop_s = self._scored_stride * self.features.hop_samples / self.sfreq
+        return f"; scored on a decision every {1000 * hop_s:g} ms" if self._scored_stride > 1 else ""
+
     def label(
         self, recordings: Sequence[Recording], on_recording: Callable[[Recording], None] = lambda recording: None
     ) -> list[LabelledWindows]:
@@ -404,7 +410,7 @@ def train(
         ),
         scores={
             "protocol": f"held-out, by {fitted.grouped_by}; thresholds chosen on the same folds for at most "
-            f"{settings.false_alarms_per_min:g} false alarms a minute",
+            f"{settings.false_alarms_per_min:g} false alarms a minute" + trainer.scored_every,
             **scores,
         },
         patterns={

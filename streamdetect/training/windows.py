@@ -146,6 +146,8 @@ def choose_channels(
     left_out = {available[i] for i in pick_channels(available, exclude, where=first.name)}
     wanted = [available[i] for i in pick_channels(available, channels, where=first.name)] if channels else available
     ch_names = tuple(name for name in wanted if name not in left_out)
+    if len(set(ch_names)) < len(ch_names):
+        raise ChannelError(f"--channels {','.join(channels)}: names a channel twice; name each once")
     if not ch_names:
         raise ChannelError("no channel is left: check --channels and --exclude")
     for recording in recordings[1:]:
