@@ -317,8 +317,9 @@ def clear_threshold(threshold: float, probability: NDArray[np.float64]) -> float
     """
     edges = np.concatenate(([-1.0], np.sort(probability), [2.0]))
     wide = np.flatnonzero(np.diff(edges) > 2.5 * CLEARANCE)
-    nearest = np.clip(threshold, edges[wide] + CLEARANCE, edges[wide + 1] - CLEARANCE).clip(0.0, 1.0)
-    return float(nearest[np.argmin(np.abs(nearest - threshold))])
+    nearest = np.clip(threshold, edges[wide] + CLEARANCE, edges[wide + 1] - CLEARANCE)
+    nearest = nearest[(nearest >= 0.0) & (nearest <= 1.0)]
+    return float(nearest[np.argmin(np.abs(nearest - threshold))]) if len(nearest) else threshold
 
 
 def train(

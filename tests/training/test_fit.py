@@ -15,7 +15,7 @@ from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
 from streamdetect.training.export import export_model
 from streamdetect.training.feature_sets import FEATURE_SETS, make_features
-from streamdetect.training.fit import Trainer, TrainingSettings, train
+from streamdetect.training.fit import Trainer, TrainingSettings, clear_threshold, train
 from streamdetect.training.folds import make_folds
 from streamdetect.training.protocols import controls, cross_validate, random_split
 
@@ -205,3 +205,13 @@ def test_evaluation_asks_for_one_annotation_of_an_event(recordings):
     check_events(recordings, [wide], all_descriptions=False)
     with pytest.raises(EventError, match="event any: T9 is in no recording"):
         check_events(recordings, [wide])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.999999, 1.0])
+def test_a_threshold_is_moved_off_the_windows_probabilities(threshold):
+    rng = np.random.default_rng(0)
+    probability = np.concatenate([rng.random(2000), 1 - 1e-7 * rng.random(500), [0.3, 1.0]])
+    moved = clear_threshold(threshold, probability)
+    assert 0 <= moved <= 1
+    assert np.abs(probability - moved).min() > 1e-6
+    assert abs(moved - threshold) < 0.01
