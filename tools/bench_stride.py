@@ -19,7 +19,7 @@ from streamdetect.cli.console import n_cores
 from streamdetect.scoring.evaluate import auc_by_event
 from streamdetect.settings import EventSettings
 from streamdetect.sources.recording import find_recordings, read_recording
-from streamdetect.training.fit import Trainer, TrainingSettings, unconverged_allowed
+from streamdetect.training.trainer import Trainer, TrainingSettings, unconverged_allowed
 
 STRIDES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 

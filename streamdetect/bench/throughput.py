@@ -66,7 +66,8 @@ def make_bench_model(folder: Path, *, n_series: int = 4, minutes: float = 4.0) -
     BenchModel
     """
     from streamdetect.training.export import export_model
-    from streamdetect.training.fit import TrainingSettings, train
+    from streamdetect.training.fit import train
+    from streamdetect.training.trainer import TrainingSettings
 
     for series in range(1, n_series + 1):
         write_series(simulate_series(1, series, minutes=minutes), folder)

@@ -56,7 +56,8 @@ def demo(
     """
     with needs_extra("train"):
         from streamdetect.training.export import export_model
-        from streamdetect.training.fit import TrainingSettings, train
+        from streamdetect.training.fit import train
+        from streamdetect.training.trainer import TrainingSettings
     from streamdetect.cli.evaluate import choose_events, open_recordings
     from streamdetect.detector import Detector
     from streamdetect.errors import InputError

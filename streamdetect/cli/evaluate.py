@@ -199,7 +199,7 @@ def _score_training(
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, Any]]:
     with needs_extra("train"):
         from streamdetect.training import protocols
-        from streamdetect.training.fit import Trainer, TrainingSettings
+        from streamdetect.training.trainer import Trainer, TrainingSettings
     from streamdetect.events import check_events
     from streamdetect.scoring.metrics import score
     from streamdetect.training.windows import choose_channels

@@ -65,8 +65,8 @@ def train(
     with needs_extra("train"):
         from streamdetect.training.card import CARD_MARK
         from streamdetect.training.export import export_model, save_estimator
-        from streamdetect.training.fit import TrainingSettings
         from streamdetect.training.fit import train as fit_model
+        from streamdetect.training.trainer import TrainingSettings
     from streamdetect.cli.evaluate import choose_events, open_recordings
     from streamdetect.errors import InputError
     from streamdetect.scoring.tables import score_table

@@ -16,8 +16,8 @@ from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
 from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
-from streamdetect.training.fit import Trainer, detect, unconverged_allowed
 from streamdetect.training.folds import Fold, take
+from streamdetect.training.trainer import Trainer, detect, unconverged_allowed
 from streamdetect.training.windows import LabelledWindows
 
 TEST_SIZE_2019 = 0.33  # Oschmann 2019: train_test_split(test_size=0.33) over all windows

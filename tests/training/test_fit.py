@@ -15,9 +15,10 @@ from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
 from streamdetect.training.export import export_model
 from streamdetect.training.feature_sets import FEATURE_SETS, make_features
-from streamdetect.training.fit import Trainer, TrainingSettings, clear_threshold, train
+from streamdetect.training.fit import clear_threshold, train
 from streamdetect.training.folds import make_folds
 from streamdetect.training.protocols import controls, cross_validate, random_split
+from streamdetect.training.trainer import Trainer, TrainingSettings
 
 MOVE = EventSettings("move", ("move",))
 TAP = EventSettings("tap", ("tap",))
