@@ -1,4 +1,4 @@
-# make demo   set up .venv and run the main job: simulate, train, export, detect live over LSL, report
+# make demo   set up .venv and run both main jobs on simulated data: detect events live in EEG; segment a stack
 # make test   set up .venv and run all tests
 # make check  lint, format, types, tests: before each commit
 # make bench  the figures of docs/BENCHMARKS.md (leave the machine alone meanwhile)
@@ -12,6 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 demo: $(VENV)/run.stamp
 	$(BIN)/streamdetect demo
+	$(BIN)/segment demo
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
@@ -24,6 +25,7 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/run.stamp
 	$(BIN)/streamdetect bench --literal
+	$(BIN)/segment bench
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -31,7 +33,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[train,xdf]'
+	$(INSTALL) --editable '.[train,xdf,segment-train]'
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
@@ -39,4 +41,4 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/run.stamp
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo segment-demo build dist

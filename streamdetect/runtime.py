@@ -28,6 +28,9 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+# Full float32, as on the CPU, and kernels chosen by shape alone: by default ONNX Runtime rounds to TF32, and takes what
+# was fastest in a trial, so that the same input need not give the same bits twice.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _LOG_ERRORS = 3  # onnxruntime: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 _log = logging.getLogger(__name__)
 
@@ -90,14 +93,14 @@ def first_line(error: BaseException) -> str:
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text or type(error).__name__
 
 
-def _choose_providers(device: Device) -> list[str]:
-    """Return the execution providers to ask for, best first."""
+def _choose_providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
+    """Return the execution providers to ask for, best first, with their options."""
     if device == "cpu":
         return [_CPU]
     if _CUDA in onnxruntime.get_available_providers():
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed
-        return [_CUDA, _CPU]
+        return [(_CUDA, _CUDA_OPTIONS), _CPU]
     if device == "cuda":
         raise InputError(
             "device cuda: the installed ONNX Runtime has no CUDA: run  pip uninstall onnxruntime  and then  "

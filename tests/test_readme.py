@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from models import make_model
+from segment.cli.main import run as run_segment
 from streamdetect.cli.main import run
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -21,14 +22,15 @@ COMMANDS = [
     for kind, block in BLOCKS
     if kind == "sh"
     for line in block.splitlines()
-    if line.startswith("streamdetect ")
+    if line.startswith(("streamdetect ", "segment "))
 ]
+RUN = {"streamdetect": run, "segment": run_segment}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_and_option_exists(words, capsys):
     with pytest.raises(SystemExit) as ending:
-        run([words[1], "--help"])
+        RUN[words[0]]([words[1], "--help"])
     assert ending.value.code == 0
     shown = capsys.readouterr().out
     for option in (word for word in words if word.startswith("--")):

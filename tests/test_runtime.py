@@ -35,7 +35,9 @@ class _FallenBack:
     """A session of an ONNX Runtime that has CUDA built in but could not start it."""
 
     def __init__(self, *_, providers):
-        assert providers[0] == "CUDAExecutionProvider"
+        name, options = providers[0]
+        assert name == "CUDAExecutionProvider"
+        assert options["use_tf32"] == "0"  # answers of the GPU are those of the CPU to float32
 
     def get_providers(self):
         return ["CPUExecutionProvider"]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamdetect.bench.process import run_measured
 from streamdetect.sources.simulate import series_paths, simulate_series, write_series
 
 N_SERIES = 8
@@ -39,7 +35,11 @@ def measure_training(recordings: Sequence[Path], folder: Path) -> dict[str, Any]
         ``seconds``, ``peak_gb`` of memory, and the held-out ``auc`` of the vote.
     """
     out = folder / "trained.onnx"
-    figures = _run(["train", *map(str, recordings), "--event", "HandStart", "--out", str(out)], folder / "train.json")
+    figures = run_measured(
+        "streamdetect.cli.main",
+        ["train", *map(str, recordings), "--event", "HandStart", "--out", str(out)],
+        folder / "train.json",
+    )
     return {
         "seconds": figures["seconds"],
         "peak_gb": figures["peak_gb"],
@@ -56,25 +56,10 @@ def measure_literal_2019(recordings: Sequence[Path], folder: Path) -> dict[str, 
         ``seconds``, ``peak_gb``, ``n_windows`` scored and their ``confusion`` matrix.
     """
     command = ["evaluate", *map(str, recordings), "--event", "HandStart", "--features", "2019"]
-    figures = _run([*command, "--protocol", "random-split"], folder / "literal.json")
+    figures = run_measured("streamdetect.cli.main", [*command, "--protocol", "random-split"], folder / "literal.json")
     return {
         "seconds": figures["seconds"],
         "peak_gb": figures["peak_gb"],
         "n_windows": figures["json"]["n_windows"],
         "confusion": figures["json"]["mean"]["confusion"],
-    }
-
-
-def _run(arguments: list[str], json_path: Path) -> dict[str, Any]:
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "streamdetect.cli.main", *arguments, "--json", str(json_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments[:1])} ended with code {process.returncode}")
-    return {
-        "seconds": time.perf_counter() - started,
-        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
-        "json": json.loads(json_path.read_text(encoding="utf-8")),
     }

@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 
 def say(message: str) -> None:
@@ -32,14 +32,27 @@ def table_console(json: Path | None) -> Console:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Show a progress bar on a terminal, and nothing in a pipe."""
+def progress(*figures: ProgressColumn) -> Iterator[Progress]:
+    """Show a progress bar on a terminal, and nothing in a pipe.
+
+    Parameters
+    ----------
+    *figures : ProgressColumn
+        What follows the bar; by default how many are done, and the time taken.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    figures = figures or (MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *figures,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
         yield bar
 
 

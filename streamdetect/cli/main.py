@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import typer
@@ -65,22 +66,27 @@ def _options(
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input, 130 after Ctrl-C, 1 a fault of the program."""
+    run_app(make_app, "streamdetect", arguments)
+
+
+def run_app(make: Callable[[], typer.Typer], name: str, arguments: list[str] | None = None) -> None:
+    """Run an app of ours under a name, and exit with the code that `run` states."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
-    logging.basicConfig(format="streamdetect: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
     try:
-        code = make_app()(arguments, standalone_mode=False)
+        code = make()(arguments, standalone_mode=False)
     except typer.Abort:
         code = INTERRUPTED
     except typer.TyperException as error:  # an unknown option, a missing argument, a value of the wrong type
-        say(f"streamdetect: {' '.join(error.format_message().split())} (see streamdetect --help)")
+        say(f"{name}: {' '.join(error.format_message().split())} (see {name} --help)")
         code = BAD_INPUT
     except StreamdetectError as error:
-        say(f"streamdetect: {' '.join(str(error).split())}")
+        say(f"{name}: {' '.join(str(error).split())}")
         code = BAD_INPUT
     if code == INTERRUPTED:
-        say("streamdetect: interrupted")
+        say(f"{name}: interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from streamdetect.files import whole_file
 from streamdetect.scoring.figures import (
     Excerpt,
     confusion_figure,
@@ -22,15 +17,11 @@ from streamdetect.scoring.figures import (
 )
 from streamdetect.scoring.metrics import Outcome, pool
 from streamdetect.scoring.operating import OperatingCurve, operating_curve
+from streamdetect.scoring.page import figure_html, save_page, table_html
 from streamdetect.scoring.scalp import scalp_figure
 from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING, Controls, is_random_split, list_warnings, score_rows
 from streamdetect.stages.metadata import ModelMetadata
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 100
-_LONG_CELL = 30  # characters; longer cells may be broken anywhere
 _TABLE_CAPTION = (
     "AUC: how well the probability ranks moments inside the event above moments outside (0.5 is chance, 1 is perfect), "
     "of the vote and of each member. Window recall and false positives: by single windows at the threshold. Events "
@@ -108,7 +99,6 @@ def write_report(
     """
     import mne
 
-    path = Path(path)
     protocol = str(scores.get("protocol", "protocol not stated"))
     settings = dict(zip(metadata.event_names, metadata.decisions, strict=True))
     thresholds = {name: each.threshold for name, each in settings.items()}
@@ -117,19 +107,19 @@ def write_report(
         _warnings_html(list_warnings(scores, controls)) + _scores_html(scores, controls), "Scores", tags=("scores",)
     )
     if excerpt is not None:
-        drawn = _figure_html(excerpt_figure(excerpt, thresholds), _EXCERPT_CAPTION)
+        drawn = figure_html(excerpt_figure(excerpt, thresholds), _EXCERPT_CAPTION)
         report.add_html(drawn, "Signal and detections", tags=("signal",))
     caution = _warnings_html([RANDOM_SPLIT_WARNING]) if is_random_split(scores) else ""
     for name, found in scores["events"].items():
-        html = _figure_html(confusion_figure(found["confusion"], name, protocol), _CONFUSION_CAPTION)
-        html += _figure_html(roc_figure(pool(outcomes, name), name, protocol), _ROC_CAPTION)
+        html = figure_html(confusion_figure(found["confusion"], name, protocol), _CONFUSION_CAPTION)
+        html += figure_html(roc_figure(pool(outcomes, name), name, protocol), _ROC_CAPTION)
         if found["event_recall"] is not None:
             curve = (curves or {}).get(name) or operating_curve(outcomes, name, settings[name])
-            html += _figure_html(operating_figure(curve, found, name, thresholds[name]), _OPERATING_CAPTION)
-            html += _figure_html(lag_figure(outcomes, name), _LAG_CAPTION)
+            html += figure_html(operating_figure(curve, found, name, thresholds[name]), _OPERATING_CAPTION)
+            html += figure_html(lag_figure(outcomes, name), _LAG_CAPTION)
         report.add_html(caution + html, f"Event: {name}", tags=("scores", "event"))
     if metadata.patterns:
-        drawn = _figure_html(scalp_figure(metadata), _SCALP_CAPTION)
+        drawn = figure_html(scalp_figure(metadata), _SCALP_CAPTION)
         report.add_html(drawn, "What the model looks at", tags=("model",))
     report.add_html(_settings_html(metadata), "Settings", tags=("model",))
     report.add_html(_provenance_html(metadata), "Provenance", tags=("model",))
@@ -137,29 +127,9 @@ def write_report(
         words = str(random_split.get("protocol", "random-split"))
         html = _warnings_html(list_warnings(random_split)) + _scores_html(random_split, None)
         for name, found in random_split["events"].items():
-            html += _figure_html(confusion_figure(found["confusion"], name, words), _CONFUSION_CAPTION)
+            html += figure_html(confusion_figure(found["confusion"], name, words), _CONFUSION_CAPTION)
         report.add_html(html, "Random split, as in 2019", tags=("random-split",))
-    with tempfile.TemporaryDirectory() as folder, whole_file(path) as partial:
-        saved = Path(folder) / "report.html"  # MNE takes no other suffix
-        report.save(saved, open_browser=False, verbose="error")
-        shutil.copyfile(saved, partial)
-    return path
-
-
-def _figure_html(figure: Figure, caption: str) -> str:
-    """Draw a figure as a PNG inside the page.
-
-    Notes
-    -----
-    `mne.Report.add_figure` (1.13) shears a figure whose width is no whole number of pixels.
-    """
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI)
-    encoded = base64.b64encode(drawn.getvalue()).decode("ascii")
-    return (
-        f'<figure style="text-align: center"><img src="data:image/png;base64,{encoded}" style="max-width: 100%" '
-        f'alt=""><figcaption style="max-width: 60em; margin: 0.5em auto 2em auto">{caption}</figcaption></figure>'
-    )
+    return save_page(report, path)
 
 
 def _warnings_html(warnings: Sequence[str]) -> str:
@@ -176,11 +146,11 @@ def _scores_html(scores: Mapping[str, Any], controls: Controls | None) -> str:
         f"Protocol: <b>{escape(str(scores.get('protocol', 'not stated')))}</b>. {scores['n_windows']:,} valid windows, "
         f"{scores['n_invalid']:,} invalid ones left out; {scores['seconds'] / 60:.1f} minutes of valid signal."
     )
-    return f"<p>{summary}</p>{_table_html(heading, rows)}<p>{_TABLE_CAPTION}</p>"
+    return f"<p>{summary}</p>{table_html(heading, rows)}<p>{_TABLE_CAPTION}</p>"
 
 
 def _settings_html(metadata: ModelMetadata) -> str:
-    return _table_html(["setting", "value"], describe_settings(metadata)) + _table_html(
+    return table_html(["setting", "value"], describe_settings(metadata)) + table_html(
         ["event", "annotations", "threshold", "dwell", "refractory"], describe_events(metadata)
     )
 
@@ -195,7 +165,7 @@ def _provenance_html(metadata: ModelMetadata) -> str:
         ["seed", str(training.seed)],
         *([name, version] for name, version in training.versions.items()),
     ]
-    return _table_html(["training recording", "windows", "SHA-256"], rows) + _table_html(["", ""], facts)
+    return table_html(["training recording", "windows", "SHA-256"], rows) + table_html(["", ""], facts)
 
 
 def describe_settings(metadata: ModelMetadata) -> list[list[str]]:
@@ -257,17 +227,3 @@ def describe_samples(n_samples: int, sfreq: float) -> str:
     '10 samples (0.02 s)'
     """
     return f"{n_samples} sample{'' if n_samples == 1 else 's'} ({n_samples / sfreq:.4g} s)"
-
-
-def _table_html(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} style="padding: 0.15em 1.2em 0.15em 0; text-align: left; vertical-align: top; '
-            f'{"overflow-wrap: anywhere" if len(cell) > _LONG_CELL else "white-space: nowrap"}">'
-            f"{escape(cell).replace(chr(10), '<br>')}</{tag}>"
-            for cell in row
-        )
-
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    head = f"<tr>{cells(heading, 'th')}</tr>" if any(heading) else ""
-    return f'<table style="margin: 0 0 1em 0">{head}{body}</table>'

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from streamdetect.errors import ModelError
-from streamdetect.runtime import first_line
+from streamdetect.model_file import Count, Document, Name, Sha256, check_created, read_document
 from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings
 
 METADATA_KEY = "streamdetect"
 SCHEMA_VERSION = 1
 MAX_SETTING_S = 3600.0  # no window, gap, dwell or refractory time is longer; memory grows with them
 
-Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
 
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainingRecording(_Document):
+class TrainingRecording(Document):
     """A recording that a model was trained on: its file name, SHA-256, and windows in all and for each event."""
 
     name: Name
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     n_windows: Count
     n_positive: dict[Name, Count]
 
 
-class Training(_Document):
+class Training(Document):
     """Where a model comes from.
 
     Parameters
@@ -64,7 +53,7 @@ class Training(_Document):
     command: str = ""
 
 
-class Clock(_Document):
+class Clock(Document):
     """The clock-only control: how often each event was going on, by time since the start of a recording.
 
     Parameters
@@ -76,10 +65,10 @@ class Clock(_Document):
     """
 
     bin_s: Annotated[float, Field(gt=0)] = 1.0
-    rates: dict[Name, tuple[Annotated[float, Field(ge=0, le=1)], ...]] = {}
+    rates: dict[Name, tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(default_factory=dict)
 
 
-class ModelMetadata(_Document):
+class ModelMetadata(Document):
     """The JSON document in a model file: all that is needed to run it, and where it comes from.
 
     Parameters
@@ -127,8 +116,8 @@ class ModelMetadata(_Document):
     decisions: tuple[DecisionSettings, ...]
     members: tuple[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], ...] = ("lda", "rf", "lr")
     training: Training
-    scores: dict[str, JsonValue] = {}
-    patterns: dict[str, dict[str, tuple[float, ...]]] = {}
+    scores: dict[str, JsonValue] = Field(default_factory=dict)
+    patterns: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
     clock: Clock = Clock()
 
     @property
@@ -144,7 +133,7 @@ class ModelMetadata(_Document):
     @model_validator(mode="after")
     def _check_fit(self) -> ModelMetadata:
         """Check what no field can know alone; each message starts with the field's name."""
-        _check_created(self.created)
+        check_created(self.created)
         _check_unique("ch_names", self.ch_names)
         _check_unique("events", self.event_names)
         _check_unique("members", self.members)
@@ -179,10 +168,6 @@ class ModelMetadata(_Document):
         self.to_json()  # a NaN in the settings of a stage is no JSON
         return self
 
-    def to_json(self) -> str:
-        """Return the document as it stands in the file."""
-        return json.dumps(self.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
-
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelMetadata:
         """Read the document, and refuse one that is not understood in full.
@@ -201,22 +186,7 @@ class ModelMetadata(_Document):
         ModelError
             No JSON, a newer schema, or a field that is missing, unknown or out of range; one line that names it.
         """
-        try:
-            document = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"metadata is not valid JSON: {first_line(error)}") from error
-        if not isinstance(document, dict):
-            raise ModelError(f"metadata: expected a JSON object, found {type(document).__name__}")
-        version = document.get("schema_version")
-        if type(version) is int and version > SCHEMA_VERSION:
-            raise ModelError(
-                f"made by a newer streamdetect (schema {version}, this version reads {SCHEMA_VERSION}): "
-                "upgrade with pip install -U streamdetect"
-            )
-        try:
-            return cls.model_validate_json(text, strict=True)
-        except ValidationError as error:
-            raise ModelError(_describe_invalid(error)) from error
+        return read_document(cls, text, SCHEMA_VERSION)
 
 
 def name_features(features: FeatureSettings, ch_names: Iterable[str]) -> tuple[str, ...]:
@@ -244,13 +214,6 @@ def name_features(features: FeatureSettings, ch_names: Iterable[str]) -> tuple[s
     return tuple(f"{one.label} {channel}" for one in features.filters for channel in channels)
 
 
-def _check_created(created: str) -> None:
-    try:
-        datetime.fromisoformat(created)
-    except ValueError:
-        raise ValueError(f"created: expected an ISO 8601 date and time, found {created!r}") from None
-
-
 def _check_unique(field: str, names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -268,22 +231,3 @@ def _describe_difference(field: str, found: Sequence[str], expected: Sequence[st
         return f"{field}: expected {len(expected)} (filters times channels), found {len(found)}"
     index = next(index for index, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
     return f"{field}[{index}]: expected {expected[index]!r}, found {found[index]!r}"
-
-
-def _describe_invalid(error: ValidationError) -> str:
-    """Turn pydantic's account into one line: the first field at fault, and why."""
-    first = error.errors(include_url=False)[0]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
-    return f"metadata: {field}: {message}" if field else f"metadata: {message}"
-
-
-def _refuse_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a number that JSON knows")
-
-
-def _parse_finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large")
-    return value

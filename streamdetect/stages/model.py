@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from streamdetect.errors import ModelError
+from streamdetect.model_file import describe_foreign, read_model
 from streamdetect.runtime import RUNTIME_ERRORS, create_session, first_line
 from streamdetect.stages.metadata import (
     METADATA_KEY,
@@ -32,17 +32,11 @@ __all__ = [
     "ModelMetadata",
     "Training",
     "TrainingRecording",
-    "list_shipped",
     "name_features",
 ]
 
 MAX_BATCH = 64  # rows; 16 to 64 are the fastest a row
 _PROBE_BATCHES = (1, 3, 17, MAX_BATCH)
-_CHECKOUT = Path(__file__).parents[2]
-_SHIPPED = (
-    Path(__file__).parents[1] / "models",  # in a wheel
-    *([_CHECKOUT / "models"] if (_CHECKOUT / "pyproject.toml").is_file() else ()),
-)
 _LOAD_ERRORS: tuple[type[Exception], ...] = (ModelError, *RUNTIME_ERRORS)
 
 _log = logging.getLogger(__name__)
@@ -84,10 +78,10 @@ class Model:
         self.sha256 = hashlib.sha256(content).hexdigest()
         try:
             self._session = create_session(content)
-            document = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-            if document is None:
-                raise ModelError(f"not a streamdetect model: its metadata has no key {METADATA_KEY!r}")
-            self.metadata = ModelMetadata.from_json(document)
+            documents = self._session.get_modelmeta().custom_metadata_map
+            if METADATA_KEY not in documents:
+                raise ModelError(describe_foreign(documents, METADATA_KEY))
+            self.metadata = ModelMetadata.from_json(documents[METADATA_KEY])
             self._outputs = ("probability", *self.metadata.members)
             _check_graph(self._session, self.metadata)
             self._bind_pair()
@@ -113,11 +107,7 @@ class Model:
         ModelError
             There is no such file or name, or it is no model that this version can run.
         """
-        path = _find(path_or_name)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        content, path = read_model(path_or_name, METADATA_KEY)
         return cls(content, str(path))
 
     @property
@@ -192,24 +182,6 @@ class Model:
     def _run_in(self, size: int, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         blocks = [self._run(rows[start : start + size]) for start in range(0, len(rows), size)]
         return [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
-
-
-def list_shipped() -> tuple[str, ...]:
-    """Return the names of the models that are shipped with the package."""
-    return tuple(sorted({path.stem for folder in _SHIPPED for path in folder.glob("*.onnx")}))
-
-
-def _find(path_or_name: str | PathLike[str]) -> Path:
-    path = Path(path_or_name)
-    if path.exists():
-        return path
-    if path.name == str(path_or_name):  # a bare name, no folder
-        for folder in _SHIPPED:
-            shipped = folder / f"{path.name.removesuffix('.onnx')}.onnx"
-            if shipped.is_file():
-                return shipped
-    names = ", ".join(list_shipped()) or "none"
-    raise ModelError(f"{path_or_name}: no such file, and no model shipped under that name (shipped: {names})")
 
 
 def _random_rows(n_rows: int, n_features: int) -> NDArray[np.float32]:

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from models import make_data, make_metadata, make_model
+from streamdetect import model_file as model_file_module
 from streamdetect.errors import ModelError
 from streamdetect.settings import FeatureSettings, FilterSettings
-from streamdetect.stages import model as model_module
 from streamdetect.stages.model import Model, ModelMetadata, name_features
 
 
@@ -116,7 +116,7 @@ def test_other_shapes_and_types_are_refused(model, features):
 
 
 def test_a_shipped_model_is_found_by_name(model_file, monkeypatch, tmp_path):
-    monkeypatch.setattr(model_module, "_SHIPPED", (tmp_path, model_file.parent))
+    monkeypatch.setattr(model_file_module, "SHIPPED", (tmp_path, model_file.parent))
     assert Model.load("tiny").sha256 == Model.load("tiny.onnx").sha256 == Model.load(model_file).sha256
     with pytest.raises(ModelError, match=r"shipped: tiny"):
         Model.load("big")

@@ -1,0 +1,86 @@
+"""``segment bench``: the figures of docs/BENCHMARKS.md, measured on this machine."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segment.cli.predict import DEFAULT_MODEL
+from streamdetect.cli.console import check_outputs, n_cores, needs_extra, say, table_console, write_json
+
+_PACKAGES = ("streamdetect", "numpy", "keras", "tensorflow_cpu", "tf2onnx", "onnxruntime")
+
+
+class Part(StrEnum):
+    """What can be measured alone."""
+
+    SPEED = "speed"
+    MEMORY = "memory"
+    STEPS = "steps"
+
+
+def bench(
+    only: Annotated[list[Part] | None, typer.Option(help="Measure this part; repeat for more. All by default.")] = None,
+    model: Annotated[str, typer.Option(metavar="M.onnx", help="The model to serve.")] = DEFAULT_MODEL,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where 2 GB may be written; the system's by default.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
+) -> None:
+    """Measure serving against Keras, memory for a 1 GB volume, and training steps.
+
+    Takes about ten minutes. Leave the machine alone meanwhile.
+    """
+    check_outputs(json=json)
+    with needs_extra("segment-train"):
+        from segment.bench.serving import measure_memory, measure_speed
+        from segment.bench.training import measure_steps
+        from segment.serving.metadata import METADATA_KEY
+        from streamdetect.model_file import find_model
+    path = find_model(model, METADATA_KEY)
+    parts = set(only or Part)
+    figures: dict[str, Any] = {
+        "machine": {"cores": n_cores(), "processor": platform.processor() or platform.machine()},
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        "model": path.stem,
+    }
+    if Part.SPEED in parts:
+        say("timing ONNX Runtime and Keras in turn …")
+        figures["speed"] = measure_speed(path)
+    if Part.MEMORY in parts:
+        say("segmenting a volume of 1 GB …")
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            figures["memory"] = measure_memory(path, Path(name))
+    if Part.STEPS in parts:
+        say("timing training steps …")
+        figures["steps"] = measure_steps()
+    console = table_console(json)
+    console.print(_table(figures))
+    versions = ", ".join(f"{package} {number}" for package, number in figures["versions"].items())
+    console.print(f"model {path.stem}; {figures['machine']['cores']} cores; {versions}")
+    write_json(json, figures)
+
+
+def _table(figures: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("what", "figure", "target", box=None, pad_edge=False)
+    if "speed" in figures:
+        speed = figures["speed"]
+        table.add_row("segment predict, megavoxels a second", f"{speed['onnxruntime']:.2f}", "")
+        table.add_row("Keras, the same weights and slices", f"{speed['keras']:.2f}", "")
+        table.add_row("ratio", f"{speed['ratio']:.2f}", "≥ 1.5")
+    if "memory" in figures:
+        memory = figures["memory"]
+        table.add_row(f"volume of {memory['volume_gb']:.2f} GB: peak memory", f"{memory['peak_gb']:.2f} GB", "≤ 2 GB")
+        table.add_row("the same: megavoxels a second", f"{memory['megavoxels_per_s']:.2f}", "")
+    if "steps" in figures:
+        for precision, rate in figures["steps"].items():
+            table.add_row(f"training steps a second, {precision}", f"{rate:.2f}", "")
+    return table

@@ -1,0 +1,84 @@
+"""``segment measure``: numbered objects in, a table of their sizes and shapes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamdetect.cli.console import check_outputs, needs_extra, progress, say, table_console, write_json
+
+
+def measure(
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="Numbered objects, as segment instances writes them.")
+    ],
+    table: Annotated[Path, typer.Argument(metavar="CSV", help="The table to write, a row for each object.")],
+    voxel_size: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="Size of a voxel in nm, in place of what the file says.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
+) -> None:
+    """Measure each object: volume, surface, position, axes, elongation.
+
+    Surface: Crofton's formula along 13 directions, 1 % off for round objects of cubic voxels, 9 % too small for a cube
+    along the axes. Axes: of the ellipsoid with the same second moments; elongation is major by middle axis, flatness
+    middle by minor. Positions: the centre of the first voxel is 0; boxes end before their stop.
+    """
+    with needs_extra("segment"):
+        import numpy as np
+
+        from segment.objects.masks import open_numbers, read_objects
+        from segment.objects.measure import measure_objects, write_measures
+        from segment.volumes import parse_voxel_size
+    from streamdetect.errors import InputError
+    from streamdetect.files import whole_file
+
+    check_outputs((labels,), csv=table, json=json)
+    with open_numbers(labels, voxel_nm=parse_voxel_size(voxel_size) if voxel_size is not None else None) as volume:
+        if volume.voxel_nm is None:
+            raise InputError(
+                f"{labels}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5"
+            )
+        voxel_nm = volume.voxel_nm
+        numbers = read_objects(volume)
+    with progress() as bar:
+        task = bar.add_task("measuring", total=None)
+        objects = measure_objects(
+            numbers, voxel_nm, on_object=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    with whole_file(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        write_measures(file, objects)
+    figures: dict[str, Any] = {
+        "labels": str(labels),
+        "csv": str(table),
+        "voxel_nm": list(voxel_nm),
+        "n_objects": len(objects),
+        "n_touching_border": sum(each.touches_border for each in objects),
+        "volume_nm3": sum(each.volume_nm3 for each in objects),
+        "volume_part": int(np.sum([each.volume_voxels for each in objects], dtype=np.int64)) / max(1, numbers.size),
+        "median": {
+            name: float(np.median([getattr(each, name) for each in objects])) if objects else None
+            for name in ("volume_nm3", "surface_nm2", "major_axis_nm", "elongation")
+        },
+    }
+    table_console(json).print(_table(figures))
+    say(f"wrote {table}: {len(objects):,} objects")
+    write_json(json, figures)
+
+
+def _table(figures: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    shown = Table("what", "figure", box=None, pad_edge=False)
+    shown.add_row("objects", f"{figures['n_objects']:,}")
+    shown.add_row("of them cut by the border", f"{figures['n_touching_border']:,}")
+    shown.add_row("part of the volume", f"{100 * figures['volume_part']:.2f} %")
+    units = {"volume_nm3": (1e-9, "µm³"), "surface_nm2": (1e-6, "µm²"), "major_axis_nm": (1.0, "nm")}
+    for name, value in figures["median"].items():
+        if value is not None:
+            factor, unit = units.get(name, (1.0, ""))
+            words = name.rsplit("_", 1)[0].replace("_", " ")
+            shown.add_row(f"median {words}", f"{value * factor:.4g} {unit}".rstrip())
+    return shown

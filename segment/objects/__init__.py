@@ -1,0 +1,1 @@
+"""Objects: from a mask to instances and their measurements."""

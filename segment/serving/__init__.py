@@ -1,0 +1,1 @@
+"""Serving: a model file in, probabilities of a volume out."""

@@ -1,0 +1,1 @@
+"""The ingredients of simulated stacks: cells, and what is in them."""

@@ -1,0 +1,1 @@
+"""Training: what needs Keras, and nothing that serves a model imports."""

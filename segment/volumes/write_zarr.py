@@ -1,0 +1,140 @@
+"""An OME-Zarr image, written slice by slice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from segment.volumes.ome_zarr import images
+from segment.volumes.voxel_size import VoxelSize
+from segment.volumes.writer import VolumeWriter, disk_refused
+from streamdetect.errors import InputError
+
+CHUNK = (16, 256, 256)
+_N_REMOVALS = 3
+
+
+@contextmanager
+def create_zarr(
+    path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
+) -> Iterator[VolumeWriter]:
+    """Write an OME-Zarr image of one level."""
+    with _whole_folder(path) as partial:
+        with disk_refused(path):
+            group = zarr.create_group(str(partial), zarr_format=3, attributes=_ome_attributes(path, voxel_nm))
+            array = group.create_array(
+                "0",
+                shape=shape,
+                dtype=dtype,
+                chunks=tuple(min(chunk, n) for chunk, n in zip(CHUNK, shape, strict=True)),
+                compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+                dimension_names=("z", "y", "x"),
+            )
+        depth, height, width = array.chunks
+        kept = np.empty((depth, *shape[1:]), dtype)  # slices that do not fill chunks yet
+
+        def write(z: int, slab: NDArray[Any]) -> None:
+            done = 0
+            while done < len(slab):
+                at = (z + done) % depth
+                n = min(depth - at, len(slab) - done)
+                kept[at : at + n] = slab[done : done + n]
+                done += n
+                if at + n == depth or z + done == shape[0]:
+                    write_chunks(z + done - at - n, at + n)
+
+        def write_chunks(z: int, n: int) -> None:
+            # One at a time: Zarr writes several at once, and goes on with the others after one has failed.
+            for y in range(0, shape[1], height):
+                for x in range(0, shape[2], width):
+                    array[z : z + n, y : y + height, x : x + width] = kept[:n, y : y + height, x : x + width]
+
+        writer = VolumeWriter(path, shape, dtype, write)
+        yield writer
+        writer.check_complete()
+
+
+def _ome_attributes(path: Path, voxel_nm: VoxelSize | None) -> dict[str, Any]:
+    """Return what OME-Zarr 0.5 says about an image of one level."""
+    unit = {"unit": "nanometer"} if voxel_nm is not None else {}
+    scale = {"type": "scale", "scale": list(voxel_nm or (1.0, 1.0, 1.0))}  # which it must have, known or not
+    image = {
+        "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    return {"ome": {"version": "0.5", "multiscales": [image]}}
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside a folder, and rename it to the folder when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The final name; an existing OME-Zarr stays as it is until it is replaced.
+
+    Yields
+    ------
+    Path
+        A name that does not exist yet; removed if the block raises.
+
+    Raises
+    ------
+    InputError
+        There is something of that name that is no OME-Zarr; the folder around it does not exist or is not writable.
+    """
+    if os.path.lexists(path) and not _is_ome_zarr(path):
+        raise InputError(f"{path}: exists and is no OME-Zarr; choose another name, or remove it")
+    final = path.resolve()  # what a link leads to is replaced, not the link
+    partial, older = (final.with_name(f".{final.name}.{state}") for state in ("partial", "older"))
+    if not final.parent.is_dir() or not os.access(final.parent, os.W_OK):
+        raise InputError(f"{path}: the folder {path.parent} does not exist or is not writable; choose another")
+    _remove(partial)
+    try:
+        yield partial
+        with disk_refused(path):
+            _replace(final, partial, older)
+    finally:
+        _remove(partial)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, if it is there; again where Zarr was interrupted and is just writing a chunk."""
+    for _ in range(_N_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+
+
+def _replace(final: Path, partial: Path, older: Path) -> None:
+    """Put a folder in the place of another; if that fails, the other is back in its place."""
+    if not final.exists():
+        partial.rename(final)
+        return
+    _remove(older)
+    final.rename(older)
+    try:
+        partial.rename(final)
+    except BaseException:
+        older.rename(final)
+        raise
+    _remove(older)
+
+
+def _is_ome_zarr(path: Path) -> bool:
+    """Tell whether there is an OME-Zarr image of that name."""
+    try:
+        return path.is_dir() and bool(images(zarr.open_group(str(path), mode="r").attrs))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
