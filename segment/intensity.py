@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from segment.errors import VolumeError
 
 MAX_SLICES = 32  # of the sample, evenly spaced along z
-N_TEXTURE_SLICES = 8  # that `looks_inverted` looks at
+N_TEXTURE_SLICES = 8  # that `detail_skewness` looks at
 TEXTURE_SIDE = 512  # pixels of each, from its middle
 FINE, COARSE = 3, 15  # pixels: noise is averaged out, membranes stay; what is larger than they are goes
-INVERTED_SKEWNESS = 0.05  # the EPFL stack has -0.08 to -0.22 in each slice, so 0.08 to 0.22 inverted
+INVERTED_SKEWNESS = 0.05  # single slices of the EPFL stack have -0.08 to -0.22, and the reverse inverted
 MAX_PIXELS = 2**18  # of a slice in the sample, evenly spaced: 8 million voxels at most in all
 
 
@@ -93,8 +93,8 @@ def sample_intensities(volume: Voxels) -> NDArray[Any]:
     return sample
 
 
-def looks_inverted(volume: Voxels, intensity: tuple[float, float]) -> bool:
-    """Tell whether contrast seems to be the reverse of what FIB-SEM and the models have: dark membranes, bright ground.
+def detail_skewness(volume: Voxels, intensity: tuple[float, float]) -> float:
+    """Return whether fine structures are darker or brighter than what is around them.
 
     Parameters
     ----------
@@ -104,14 +104,16 @@ def looks_inverted(volume: Voxels, intensity: tuple[float, float]) -> bool:
 
     Returns
     -------
-    bool
+    float
+        Below 0 for thin dark lines on a bright ground, as membranes are in FIB-SEM and as the models know them; above
+        0 for the reverse; 0 for a flat image, and about 0 for noise. `INVERTED_SKEWNESS` says from where on it counts.
 
     Notes
     -----
     From the middle 512 by 512 pixels of at most 8 slices, evenly spaced along z. Detail is the mean of 3 by 3 pixels
-    minus that of the 15 by 15 around. Thin dark lines on a bright ground give its histogram a longer tail on the dark
-    side, a negative skewness; above 0.05 the volume counts as inverted. The histogram of the intensities themselves
-    says less: with many dark mitochondria it is as skewed one way as it is the other way with none.
+    minus that of the 15 by 15 around; its skewness is the mean of its cubes over the cube of its standard deviation.
+    The histogram of the intensities themselves says less: with many dark mitochondria it is as skewed one way as it is
+    the other way with none.
     """
     from scipy.ndimage import uniform_filter
 
@@ -123,8 +125,8 @@ def looks_inverted(volume: Voxels, intensity: tuple[float, float]) -> bool:
         details.append((uniform_filter(image, FINE) - uniform_filter(image, COARSE)).ravel())
     detail = np.concatenate(details).astype(np.float64)
     detail -= detail.mean()
-    spread = np.sqrt((detail**2).mean())
-    return bool(spread > 0 and (detail**3).mean() > INVERTED_SKEWNESS * spread**3)
+    spread = float(np.sqrt((detail**2).mean()))
+    return float((detail**3).mean()) / spread**3 if spread > 0 else 0.0
 
 
 def sample_slices(n_slices: int, n_most: int) -> list[int]:

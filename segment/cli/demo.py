@@ -63,25 +63,34 @@ def demo(
 
 def _segment_simulated(out: Path, seed: int, json: Path | None) -> dict[str, Any]:
     """Simulate, train, and score what was held out."""
-    with needs_extra("segment-train"):
+    with needs_extra("segment"):
         import numpy as np
 
-        from segment.objects.instances import label_objects
-        from segment.scoring.metrics import count_voxels, score_objects
-        from segment.serving.model import SegmentationModel
         from segment.synthetic import simulate_volume
-        from segment.training.fit import Split, fit_model
-        from segment.training.train import TrainSettings
-        from segment.training.unet import NetworkSettings
         from segment.volumes import create_volume, open_volume, read_labels
-    from segment.cli.train import training_progress
 
     say(f"1. simulating a FIB-SEM stack of {' × '.join(map(str, SHAPE))} voxels of {VOXEL_NM[0]:g} nm")
     simulated = simulate_volume(SHAPE, voxel_nm=VOXEL_NM, seed=seed)
     for name, values in (("stack.tif", simulated.image), ("truth.tif", simulated.mitochondria * np.uint8(255))):
         with create_volume(out / name, SHAPE, np.uint8, VOXEL_NM) as writer:
             writer.append(values)
-    stack, truth = open_volume(out / "stack.tif"), read_labels(out / "truth.tif")
+    truth = read_labels(out / "truth.tif")
+    with open_volume(out / "stack.tif") as stack:
+        return _train_and_segment(stack, truth, out, seed, json)
+
+
+def _train_and_segment(
+    stack: Volume, truth: NDArray[np.bool_], out: Path, seed: int, json: Path | None
+) -> dict[str, Any]:
+    from segment.cli.train import training_progress
+
+    with needs_extra("segment-train"):
+        from segment.objects.instances import label_objects
+        from segment.scoring.metrics import count_voxels, score_objects
+        from segment.serving.model import SegmentationModel
+        from segment.training.fit import Split, fit_model
+        from segment.training.train import TrainSettings
+        from segment.training.unet import NetworkSettings
 
     say(f"2. training a small network on slices {TRAIN[0]} to {TRAIN[1] - 1}, {60 * MINUTES:.0f} s")
     settings = TrainSettings(
@@ -142,25 +151,25 @@ def _segment_own(path: Path, voxel_size: str | None, out: Path, json: Path | Non
         from segment.serving.model import SegmentationModel
         from segment.volumes import open_volume, parse_voxel_size
 
-    stack = open_volume(path, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None)
-    model = SegmentationModel.load(DEFAULT_MODEL)
-    if stack.voxel_nm is None:
-        raise InputError(f"{path}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5")
-    say(f"segmenting {path} with {DEFAULT_MODEL} ({model.provider})")
-    mask, n_objects, speed = _segment(stack, model, stack.voxel_nm, out)
-    n_slices = stack.shape[0]
-    _draw(out, stack, mask, None, sorted({n_slices // 4, n_slices // 2, 3 * n_slices // 4}))
-    share = float(mask.mean())
-    console = table_console(json)
-    console.print(f"{path}, segmented by {DEFAULT_MODEL}; nothing is known of how well that model fits this stack:")
-    console.print(
-        _table(
-            ("foreground", f"{100 * share:.2f} %"),
-            ("objects", str(n_objects)),
-            ("speed", f"{speed:.2f} megavoxels a second"),
+    with open_volume(path, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None) as stack:
+        model = SegmentationModel.load(DEFAULT_MODEL)
+        if stack.voxel_nm is None:
+            raise InputError(f"{path}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5")
+        say(f"segmenting {path} with {DEFAULT_MODEL} ({model.provider})")
+        mask, n_objects, speed = _segment(stack, model, stack.voxel_nm, out)
+        n_slices = stack.shape[0]
+        _draw(out, stack, mask, None, sorted({n_slices // 4, n_slices // 2, 3 * n_slices // 4}))
+        share = float(mask.mean())
+        console = table_console(json)
+        console.print(f"{path}, segmented by {DEFAULT_MODEL}; nothing is known of how well that model fits this stack:")
+        console.print(
+            _table(
+                ("foreground", f"{100 * share:.2f} %"),
+                ("objects", str(n_objects)),
+                ("speed", f"{speed:.2f} megavoxels a second"),
+            )
         )
-    )
-    return {"simulated": False, "foreground": share, "n_objects": n_objects, "megavoxels_per_s": speed}
+        return {"simulated": False, "foreground": share, "n_objects": n_objects, "megavoxels_per_s": speed}
 
 
 def _segment(

@@ -86,63 +86,65 @@ def train(
     if resume and not checkpoint.is_file():
         raise InputError(f"--resume: there is no checkpoint {checkpoint} to go on from; name it with --checkpoint")
     check_outputs((image, labels, start), out=out, checkpoint=checkpoint, report=report, json=json)
-    volume = open_volume(image, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None)
-    if volume.voxel_nm is None:
-        raise InputError(f"{image}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5")
-    marked = read_labels(labels, shape=volume.shape)
-    split = split_slices(
-        volume.shape[0],
-        [_parse_slices("train", each) for each in train_slices or ()],
-        _parse_slices("validate", validate_slices) if validate_slices else None,
-        _parse_slices("test", test_slices) if test_slices else None,
-    )
-    isotropic = max(volume.voxel_nm) < 1.2 * min(volume.voxel_nm)
-    settings = TrainSettings(
-        network=NetworkSettings(width, depth, stem, _parse_offsets(slice_offsets)),
-        minutes=None if epochs is not None else minutes or 60.0,
-        epochs=epochs,
-        batch=batch,
-        patch=patch,
-        axes=_parse_axes(axes) if axes else ("zyx" if isotropic else "z"),
-        learning_rate=learning_rate,
-        patience=patience,
-        precision=precision,
-        seed=seed,
-    )
-    with training_progress() as on_progress:
-        fitted = fit_model(
-            volume,
-            marked,
-            labels,
-            volume.voxel_nm,
-            split,
-            settings,
-            out,
-            target=target,
-            checkpoint=checkpoint,
-            resume=resume,
-            start=start,
-            command=shlex.join(["segment", *sys.argv[1:]]),
-            on_progress=on_progress,
-            on_scoring=lambda which: say(f"segmenting the volume along {which} to score the test slices …"),
+    with open_volume(image, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None) as volume:
+        if volume.voxel_nm is None:
+            raise InputError(
+                f"{image}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5"
+            )
+        marked = read_labels(labels, shape=volume.shape)
+        split = split_slices(
+            volume.shape[0],
+            [_parse_slices("train", each) for each in train_slices or ()],
+            _parse_slices("validate", validate_slices) if validate_slices else None,
+            _parse_slices("test", test_slices) if test_slices else None,
         )
-    trained, exported = fitted.trained, fitted.exported
-    figures: dict[str, Any] = {
-        "steps": trained.history.step,
-        "seconds": trained.history.seconds,
-        "threshold": trained.threshold,
-        "scores": fitted.metadata.scores,
-        "parity": {"max_difference": exported.max_difference, "n_pixels": exported.n_pixels},
-        "model_mb": exported.n_bytes / 1e6,
-        "losses": trained.history.losses,
-        "validations": trained.history.validations,
-    }
-    table_console(json).print(_table(figures))
-    if report is not None:
-        write_report(report, fitted, SegmentationModel.load(out), volume, marked, split)
-        say(f"wrote {report}")
-    say(f"wrote {out} and its card {out.with_suffix('.md')}; the run is kept in {checkpoint}")
-    write_json(json, figures)
+        isotropic = max(volume.voxel_nm) < 1.2 * min(volume.voxel_nm)
+        settings = TrainSettings(
+            network=NetworkSettings(width, depth, stem, _parse_offsets(slice_offsets)),
+            minutes=None if epochs is not None else minutes or 60.0,
+            epochs=epochs,
+            batch=batch,
+            patch=patch,
+            axes=_parse_axes(axes) if axes else ("zyx" if isotropic else "z"),
+            learning_rate=learning_rate,
+            patience=patience,
+            precision=precision,
+            seed=seed,
+        )
+        with training_progress() as on_progress:
+            fitted = fit_model(
+                volume,
+                marked,
+                labels,
+                volume.voxel_nm,
+                split,
+                settings,
+                out,
+                target=target,
+                checkpoint=checkpoint,
+                resume=resume,
+                start=start,
+                command=shlex.join(["segment", *sys.argv[1:]]),
+                on_progress=on_progress,
+                on_scoring=lambda which: say(f"segmenting the volume along {which} to score the test slices …"),
+            )
+        trained, exported = fitted.trained, fitted.exported
+        figures: dict[str, Any] = {
+            "steps": trained.history.step,
+            "seconds": trained.history.seconds,
+            "threshold": trained.threshold,
+            "scores": fitted.metadata.scores,
+            "parity": {"max_difference": exported.max_difference, "n_pixels": exported.n_pixels},
+            "model_mb": exported.n_bytes / 1e6,
+            "losses": trained.history.losses,
+            "validations": trained.history.validations,
+        }
+        table_console(json).print(_table(figures))
+        if report is not None:
+            write_report(report, fitted, SegmentationModel.load(out), volume, marked, split)
+            say(f"wrote {report}")
+        say(f"wrote {out} and its card {out.with_suffix('.md')}; the run is kept in {checkpoint}")
+        write_json(json, figures)
 
 
 def _parse_slices(option: str, text: str) -> tuple[int, int]:

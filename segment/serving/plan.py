@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from segment.errors import InputError
-from segment.intensity import Voxels, intensity_range, looks_inverted, name_volume
+from segment.intensity import INVERTED_SKEWNESS, Voxels, detail_skewness, intensity_range, name_volume
 from segment.serving.metadata import ModelMetadata
 from segment.serving.resample import Ratios, edge_back, resampled_shape
 from segment.serving.tiling import Window, check_tile, cut_axis, round_up
@@ -18,7 +18,7 @@ DEFAULT_TILE = 1024
 MAX_BLOCK_BYTES = 800e6  # what a block may take beside the network itself; a few of the volume's slices always go
 MAX_NETWORK_BYTES = 600e6  # what the network may take for a tile
 MAP_BYTES = 56  # that ONNX Runtime takes a feature map and position of the finest level, all levels in all: measured
-MAX_BLOCK_SLICES = 32  # of a block that needs no tiles along an axis; more would gain nothing
+MAX_BLOCK_SLICES = 16  # of a block that needs no tiles along an axis; more would gain nothing
 SAME_VOXEL = 0.02  # a voxel size that differs by less counts as the model's
 MAX_RATIO = 8.0
 
@@ -160,10 +160,16 @@ def plan_prediction(
         remarks.append(
             f"slices along {axes}: the model {metadata.name} was trained on slices along {metadata.axes} only"
         )
-    if looks_inverted(volume, (low, high)) != invert:
-        hint = "if so, leave --invert out" if invert else "if so, use --invert"
+    skewness = detail_skewness(volume, (low, high))
+    if skewness > INVERTED_SKEWNESS and not invert:
         remarks.append(
-            f"fine structures seem to be brighter than what is around them, which the model takes for dark: {hint}"
+            "fine structures are brighter than what is around them, where the model expects dark membranes: if "
+            "contrast is inverted, use --invert"
+        )
+    elif skewness < -INVERTED_SKEWNESS and invert:
+        remarks.append(
+            "fine structures are darker than what is around them, as the model expects: leave --invert out unless it "
+            "is meant"
         )
     z, y, x = volume.shape
     grid_shape = resampled_shape(volume.shape, ratios)

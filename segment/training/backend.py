@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from streamdetect.cli.console import needs_extra
+
 
 def load_keras() -> Any:
     """Import Keras and the backend that it is set to.
@@ -18,6 +20,11 @@ def load_keras() -> Any:
     module
         ``keras``.
 
+    Raises
+    ------
+    MissingExtraError
+        Keras or its backend is not installed.
+
     Notes
     -----
     While it is imported, TensorFlow writes to the process's standard error what no setting turns off. That is held
@@ -26,10 +33,8 @@ def load_keras() -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails is raised as well
-    with _held_back():
+    with needs_extra("segment-train"), _held_back():
         import keras
-
-        keras.backend.backend()
     return keras
 
 

@@ -74,7 +74,7 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
             return Checkpoint(json.loads(str(file["state"])), **groups)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a checkpoint: {error.strerror or error}") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is no checkpoint of segment train: {error}") from error

@@ -197,8 +197,9 @@ def fit_model(
     )
     metadata = _describe(image, labels_path, voxel_nm, split, settings, trained, out.stem, target, command, start)
     if split.test is not None:
-        scores = _score(trained.weights, metadata, settings, image, labels, split.test, on_scoring)
-        metadata = metadata.model_copy(update={"scores": {**metadata.scores, **scores}})
+        scores = _score(trained.weights, metadata, settings, image, labels, intensity, split.test, on_scoring)
+        protocol = f"{metadata.scores['protocol']}; slices {split.test[0]}:{split.test[1]} scored once"
+        metadata = metadata.model_copy(update={"scores": {**metadata.scores, "protocol": protocol, **scores}})
     tiles = gate_tiles(validation, settings.network.slice_offsets, settings.network.stride)
     exported = export_model(trained.weights, tiles, intensity, metadata, out)
     return Fitted(trained, metadata, exported)
@@ -210,17 +211,23 @@ def _score(
     settings: TrainSettings,
     image: Volume,
     labels: NDArray[np.bool_],
+    intensity: tuple[float, float],
     test: Slices,
     on_scoring: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Segment the volume as it is served, and score the test slices."""
+    """Segment the test slices as they are served in the whole volume, and score them."""
     content, _ = convert(weights, settings.network, metadata.to_json())
     model = SegmentationModel(content, threads=n_cores())
     scores: dict[str, Any] = {}
+    reach = max(metadata.slice_offsets)
     for axes in dict.fromkeys(("z", settings.axes)):
         on_scoring(axes)
-        mask = predict_volume(image, model, axes=axes) >= metadata.threshold
-        scores[f"test_axes_{axes}"] = count_voxels(mask[test[0] : test[1]], labels[test[0] : test[1]]).as_dict()
+        margin = reach if axes == "z" else reach + metadata.halo  # what is further off changes nothing in there
+        first = max(0, test[0] - margin) // metadata.stride * metadata.stride
+        part = image[first : test[1] + margin]
+        probability = predict_volume(part, model, axes=axes, intensity=intensity, voxel_nm=metadata.voxel_nm)
+        mask = probability[test[0] - first : test[1] - first] >= metadata.threshold
+        scores[f"test_axes_{axes}"] = count_voxels(mask, labels[test[0] : test[1]]).as_dict()
     return scores
 
 
@@ -267,7 +274,7 @@ def _describe(
             start=Path(start).name if start else None,
         ),
         scores={
-            "protocol": "weights and threshold chosen on the validation slices, test slices scored once",
+            "protocol": "weights and threshold chosen on the validation slices",
             "validation_iou": trained.iou,
         },
     )

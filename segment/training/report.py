@@ -148,5 +148,5 @@ def _predict_slice(image: Volume, model: SegmentationModel, index: int, intensit
     reach = max(model.metadata.slice_offsets)
     first = max(0, index - reach)
     around = image[first : index + reach + 1]
-    probability = predict_volume(around, model, axes="z", intensity=intensity)
+    probability = predict_volume(around, model, axes="z", intensity=intensity, voxel_nm=model.metadata.voxel_nm)
     return probability[index - first] >= model.metadata.threshold

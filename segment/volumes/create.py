@@ -57,6 +57,8 @@ def create_volume(
     path = Path(path)
     z, y, x = shape
     dtype = np.dtype(dtype)
+    if voxel_nm is not None:
+        voxel_nm = (float(voxel_nm[0]), float(voxel_nm[1]), float(voxel_nm[2]))
     if dtype not in DTYPES or min(shape) < 1:
         raise ValueError(f"expected three sides above 0 and unsigned integers, found {shape} {dtype}")
     if path.name.lower().endswith(TIFF_ENDINGS):

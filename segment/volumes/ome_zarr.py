@@ -74,9 +74,7 @@ def _voxel_size(path: Path, image: Mapping[str, Any], level: Mapping[str, Any]) 
     axes = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
     names = [axis["name"] for axis in axes]
     if names[-3:] != ["z", "y", "x"] or set(names[:-3]) - {"t", "c"}:
-        raise VolumeError(
-            f"{path}: expected the axes z, y, x, with t and c at most before them, found {', '.join(names)}"
-        )
+        raise VolumeError(f"{path}: expected the axes z, y, x, after t and c at most, found {', '.join(names)}")
     steps = [*level.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
     scales = [step["scale"] for step in steps if step.get("type") == "scale"]
     sides: Sequence[float | None] = [float(np.prod([scale[axis] for scale in scales])) for axis in (-3, -2, -1)]

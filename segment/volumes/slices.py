@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from segment.errors import VolumeError
+from segment.volumes.pillow import GREY_MODES, open_image
 from segment.volumes.stored import Box, Stored, damage_refused
-from segment.volumes.tiff import check_page, find_voxel_size, read_page
+from segment.volumes.tiff_metadata import find_voxel_size
+from segment.volumes.tiff_pages import check_page, read_pages
 from segment.volumes.voxel_size import VoxelSize
 
 ENDINGS = (".png", ".tif", ".tiff")
-GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L")  # Pillow's names: 1, 8 and 16 bits
 
 _NUMBER = re.compile(r"([0-9]+)")
 _N_LISTED = 3  # of the gaps in a message
@@ -154,7 +153,7 @@ def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype[Any], VoxelSize 
             page: Any = tiff.pages.first
             check_page(path, page)
             return page.shape, page.dtype.newbyteorder("="), find_voxel_size(tiff)
-    with damage_refused(path, "cannot be read as PNG"), _open_png(path) as image:
+    with damage_refused(path, "cannot be read as PNG"), open_image(path, "PNG") as image:
         if image.mode not in GREY_MODES:
             raise VolumeError(
                 f"{path}: expected grey values, found colour or a palette ({image.mode}); convert it, in Fiji with "
@@ -168,25 +167,14 @@ def _read_slices(paths: Sequence[Path], dtype: np.dtype[Any], box: Box) -> NDArr
     z, y, x = box
     values = np.empty((z.stop - z.start, y.stop - y.start, x.stop - x.start), dtype)
     for slice_, path in zip(values, paths[z], strict=True):
-        slice_[...] = _read_slice(path, y, x)
+        slice_[...] = _read_slice(path, dtype, y, x)
     return values
 
 
-def _read_slice(path: Path, y: slice, x: slice) -> NDArray[Any]:
+def _read_slice(path: Path, dtype: np.dtype[Any], y: slice, x: slice) -> NDArray[Any]:
     with damage_refused(path, "cannot be read"):
         if path.suffix.lower() != ".png":
             with tifffile.TiffFile(path) as tiff:
-                return read_page(tiff.pages.first, y, x)
-        with _open_png(path) as image:
+                return read_pages(path, [tiff.pages.first], dtype, (slice(0, 1), y, x))[0]
+        with open_image(path, "PNG") as image:
             return np.asarray(image)[y, x]
-
-
-@contextmanager
-def _open_png(path: Path) -> Iterator[Image.Image]:
-    """Open a PNG of any size: Pillow takes a large one for an attack."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit

@@ -19,7 +19,7 @@ from streamdetect.errors import InputError
 from streamdetect.files import whole_file
 
 BIG_TIFF_BYTES = 2**32 - 2**25  # before compression: beyond it, classic TIFF might not reach
-_LARGEST_TERM = 10**6  # of the fraction that a TIFF stores a resolution as
+_LARGEST_TERM = 10**9  # of the fraction that a TIFF stores a resolution as; its terms have 32 bits
 
 
 @contextmanager
@@ -33,7 +33,11 @@ def create_tiff(
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no regular file; give the name of a file to write")
     n_bytes = math.prod(shape) * dtype.itemsize
-    with whole_file(path) as partial, TiffWriter(partial, bigtiff=n_bytes > BIG_TIFF_BYTES) as tiff:
+    with (
+        whole_file(path) as partial,
+        partial.open("w+b") as file,  # TiffWriter hides what goes wrong when it closes a file that it opened itself
+        TiffWriter(file, bigtiff=n_bytes > BIG_TIFF_BYTES) as tiff,
+    ):
 
         def write(z: int, slab: NDArray[Any]) -> None:
             for index, plane in enumerate(slab, start=z):
@@ -66,5 +70,5 @@ def _resolution(voxel_nm: VoxelSize | None) -> tuple[tuple[int, int], tuple[int,
     """Return pixels per nm along x and y, as fractions."""
     if voxel_nm is None:
         return None
-    y, x = (Fraction(side).limit_denominator(_LARGEST_TERM) for side in voxel_nm[1:])
+    y, x = (Fraction(side).limit_denominator(int(_LARGEST_TERM / max(side, 1))) for side in voxel_nm[1:])
     return (x.denominator, x.numerator), (y.denominator, y.numerator)

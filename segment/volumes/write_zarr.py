@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,20 @@ from segment.volumes.writer import VolumeWriter, disk_refused
 from streamdetect.errors import InputError
 
 CHUNK = (16, 256, 256)
-_N_REMOVALS = 3
 
 
 @contextmanager
 def create_zarr(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
 ) -> Iterator[VolumeWriter]:
-    """Write an OME-Zarr image of one level."""
-    with _whole_folder(path) as partial:
+    """Write an OME-Zarr image of one level.
+
+    Zarr goes on in the background with what it was at when Ctrl-C or an error came, which would bring a folder back
+    that was just removed. So it works in a thread of its own, a chunk at a time, and that thread is waited for.
+    """
+    with _whole_folder(path) as partial, ThreadPoolExecutor(1) as thread:
         with disk_refused(path):
-            group = zarr.create_group(str(partial), zarr_format=3, attributes=_ome_attributes(path, voxel_nm))
-            array = group.create_array(
-                "0",
-                shape=shape,
-                dtype=dtype,
-                chunks=tuple(min(chunk, n) for chunk, n in zip(CHUNK, shape, strict=True)),
-                compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
-                dimension_names=("z", "y", "x"),
-            )
+            array = thread.submit(_create_array, partial, path, shape, dtype, voxel_nm).result()
         depth, height, width = array.chunks
         kept = np.empty((depth, *shape[1:]), dtype)  # slices that do not fill chunks yet
 
@@ -53,14 +49,29 @@ def create_zarr(
                     write_chunks(z + done - at - n, at + n)
 
         def write_chunks(z: int, n: int) -> None:
-            # One at a time: Zarr writes several at once, and goes on with the others after one has failed.
             for y in range(0, shape[1], height):
                 for x in range(0, shape[2], width):
-                    array[z : z + n, y : y + height, x : x + width] = kept[:n, y : y + height, x : x + width]
+                    box = (slice(z, z + n), slice(y, y + height), slice(x, x + width))
+                    thread.submit(array.__setitem__, box, kept[:n, y : y + height, x : x + width]).result()
 
         writer = VolumeWriter(path, shape, dtype, write)
         yield writer
         writer.check_complete()
+
+
+def _create_array(
+    folder: Path, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
+) -> zarr.Array:
+    """Write the metadata of an image that will have the name `path`, and return its only level."""
+    group = zarr.create_group(str(folder), zarr_format=3, attributes=_ome_attributes(path, voxel_nm))
+    return group.create_array(
+        "0",
+        shape=shape,
+        dtype=dtype,
+        chunks=tuple(min(chunk, n) for chunk, n in zip(CHUNK, shape, strict=True)),
+        compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+        dimension_names=("z", "y", "x"),
+    )
 
 
 def _ome_attributes(path: Path, voxel_nm: VoxelSize | None) -> dict[str, Any]:
@@ -100,21 +111,13 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     partial, older = (final.with_name(f".{final.name}.{state}") for state in ("partial", "older"))
     if not final.parent.is_dir() or not os.access(final.parent, os.W_OK):
         raise InputError(f"{path}: the folder {path.parent} does not exist or is not writable; choose another")
-    _remove(partial)
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
         with disk_refused(path):
             _replace(final, partial, older)
     finally:
-        _remove(partial)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, if it is there; again where Zarr was interrupted and is just writing a chunk."""
-    for _ in range(_N_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            break
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _replace(final: Path, partial: Path, older: Path) -> None:
@@ -122,14 +125,14 @@ def _replace(final: Path, partial: Path, older: Path) -> None:
     if not final.exists():
         partial.rename(final)
         return
-    _remove(older)
+    shutil.rmtree(older, ignore_errors=True)
     final.rename(older)
     try:
         partial.rename(final)
     except BaseException:
         older.rename(final)
         raise
-    _remove(older)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _is_ome_zarr(path: Path) -> bool:

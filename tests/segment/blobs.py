@@ -21,7 +21,7 @@ def make_blobs(shape=(12, 64, 64), seed=0) -> Slab:
 
 def tiny_settings(**changes) -> TrainSettings:
     settings = {
-        "network": NetworkSettings(4, 2, 1, (-1, 0, 1)),
+        "network": NetworkSettings(4, 1, 1, (-1, 0, 1)),
         "minutes": None,
         "epochs": 10.0,
         "batch": 4,

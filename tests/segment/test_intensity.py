@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segment.errors import VolumeError
-from segment.intensity import intensity_range, looks_inverted
+from segment.intensity import INVERTED_SKEWNESS, detail_skewness, intensity_range
 
 
 class _Spy:
@@ -74,23 +74,22 @@ def _membranes(noise, seed=0, shape=(3, 200, 200)):
 @pytest.mark.parametrize("noise", [0, 15, 40])
 def test_bright_lines_on_a_dark_ground_look_inverted(noise):
     image = _membranes(noise)
-    assert not looks_inverted(image, intensity_range(image))
-    assert looks_inverted(255 - image, intensity_range(255 - image))
+    assert detail_skewness(image, intensity_range(image)) < -INVERTED_SKEWNESS
+    assert detail_skewness(255 - image, intensity_range(255 - image)) > INVERTED_SKEWNESS
 
 
 def test_dark_organelles_do_not_hide_which_way_the_membranes_go():
     image = _membranes(15)
     image[:, :150] = (image[:, :150] * 0.6).astype(np.uint8)  # more than half of the volume: the histogram leans over
     assert np.median(image) < image.mean()
-    assert not looks_inverted(image, intensity_range(image))
-    assert looks_inverted(255 - image, intensity_range(255 - image))
+    assert detail_skewness(image, intensity_range(image)) < -INVERTED_SKEWNESS
+    assert detail_skewness(255 - image, intensity_range(255 - image)) > INVERTED_SKEWNESS
 
 
-def test_noise_and_flat_images_do_not_look_inverted():
+def test_noise_and_flat_images_lean_neither_way():
     noise = np.random.default_rng(0).normal(128, 30, (8, 300, 300)).clip(0, 255).astype(np.uint8)
-    assert not looks_inverted(noise, (60, 200))
-    assert not looks_inverted(255 - noise, (60, 200))
-    assert not looks_inverted(np.full((2, 30, 30), 5, np.uint8), (4, 6))
+    assert abs(detail_skewness(noise, (60, 200))) < INVERTED_SKEWNESS / 2
+    assert detail_skewness(np.full((2, 30, 30), 5, np.uint8), (4, 6)) == 0
 
 
 def test_the_epfl_stack_has_the_contrast_that_is_expected(data_dir):
@@ -98,5 +97,5 @@ def test_the_epfl_stack_has_the_contrast_that_is_expected(data_dir):
 
     stack = tifffile.imread(data_dir / "em_epfl" / "training.tif", key=range(0, 165, 20))
     for image in (stack, stack[:1], stack[-1:]):
-        assert not looks_inverted(image, intensity_range(image))
-        assert looks_inverted(255 - image, intensity_range(255 - image))
+        assert detail_skewness(image, intensity_range(image)) < -INVERTED_SKEWNESS
+        assert detail_skewness(255 - image, intensity_range(255 - image)) > INVERTED_SKEWNESS

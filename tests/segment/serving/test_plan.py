@@ -52,7 +52,7 @@ def test_blocks_fill_any_volume_and_none_takes_too_much_memory(shape, axes, voxe
 
 def test_a_plane_that_fits_is_not_cut():
     plan = plan_prediction(_Volume((165, 768, 1024)), METADATA, axes="z")
-    assert [len(cuts) for cuts in plan.cuts] == [6, 1, 1]
+    assert [len(cuts) for cuts in plan.cuts] == [11, 1, 1]
     assert plan.tile == 1024
 
 
@@ -138,7 +138,7 @@ def test_contrast_that_seems_reversed_is_warned_about_either_way():
     assert remark.endswith("use --invert")
     assert plan_prediction(255 - lines, METADATA, voxel_nm=voxel_nm, invert=True).remarks == ()
     (remark,) = plan_prediction(lines, METADATA, voxel_nm=voxel_nm, invert=True).remarks
-    assert remark.endswith("leave --invert out")
+    assert "leave --invert out" in remark
 
 
 def test_axes_that_the_model_has_not_seen_are_remarked():

@@ -68,7 +68,8 @@ def fitted(tmp_path_factory):
         target="blobs",
         command="segment train image.tif labels.tif",
     )
-    return folder, image, blobs.labels, split, result
+    yield folder, image, blobs.labels, split, result
+    image.close()
 
 
 def test_the_model_file_says_where_it_comes_from(fitted):
@@ -104,7 +105,7 @@ def test_the_report_shows_loss_scores_and_slices(fitted, tmp_path):
         tmp_path / "report.html", result, SegmentationModel.load(folder / "tiny.onnx"), image, labels, split
     )
     html = path.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64") == 2
+    assert html.count('<figure style="text-align: center"><img') == 2
     assert f"{result.metadata.scores['test_axes_z']['iou']:.4f}" in html
     assert "Training of tiny" in html
 

@@ -10,7 +10,7 @@ from volume_files import make_values, write_as
 
 from segment.errors import VolumeError
 from segment.volumes import open_volume
-from segment.volumes.tiff import read_page
+from segment.volumes.tiff_pages import read_page
 
 IMAGEJ = {"imagej": True, "photometric": "minisblack"}
 
@@ -190,13 +190,39 @@ def test_ome_metadata_that_point_to_other_files_are_refused(tmp_path):
         open_volume(path)
 
 
-def test_a_compression_that_needs_a_package_names_it(tmp_path, monkeypatch):
-    Image.fromarray(make_values(shape=(20, 30))).save(tmp_path / "a.tif", compression="tiff_lzw")
-    if 5 in tifffile.TIFF.DECOMPRESSORS:
-        monkeypatch.delitem(tifffile.TIFF.DECOMPRESSORS._codecs, 5)
-        monkeypatch.setattr("tifffile.tifffile.imagecodecs.lzw_decode", None)
+@pytest.fixture
+def without_imagecodecs(monkeypatch):
+    """Let tifffile have no decoders but zlib's."""
+    codecs = {code: decode for code, decode in tifffile.TIFF.DECOMPRESSORS._codecs.items() if code in (None, 1, 8)}
+    monkeypatch.setattr(tifffile.TIFF.DECOMPRESSORS, "_codecs", codecs)
+    monkeypatch.setattr(type(tifffile.TIFF.DECOMPRESSORS), "__contains__", lambda self, code: code in codecs)
+
+
+@pytest.mark.usefixtures("without_imagecodecs")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_lzw_needs_no_other_package(dtype, tmp_path):
+    values = make_values(dtype)
+    first, *others = [Image.fromarray(plane) for plane in values]
+    path = tmp_path / "a.tif"
+    first.save(path, save_all=True, append_images=others, compression="tiff_lzw", tiffinfo={317: 2})
+    with tifffile.TiffFile(path) as tiff:
+        assert (tiff.pages.first.compression, tiff.pages.first.predictor) == (5, 2)
+    with open_volume(path) as volume:
+        np.testing.assert_array_equal(volume[:], values)
+        np.testing.assert_array_equal(volume[7:9, 3:11, 5:], values[7:9, 3:11, 5:])
+    (tmp_path / "slices").mkdir()
+    for index, plane in enumerate(values):
+        Image.fromarray(plane).save(tmp_path / "slices" / f"{index}.tif", compression="tiff_lzw")
+    with open_volume(tmp_path / "slices") as volume:
+        np.testing.assert_array_equal(volume[:], values)
+
+
+@pytest.mark.usefixtures("without_imagecodecs")
+@pytest.mark.parametrize(("mode", "compression", "name"), [("L", "jpeg", "JPEG"), ("1", "group4", "CCITTFAX4")])
+def test_a_compression_that_needs_a_package_names_it(mode, compression, name, tmp_path):
+    Image.fromarray(make_values(shape=(20, 30))).convert(mode).save(tmp_path / "a.tif", compression=compression)
     with pytest.raises(
-        VolumeError, match=r"its compression \(LZW\) needs another package: run  pip install imagecodecs"
+        VolumeError, match=rf"its compression \({name}\) needs another package: run  pip install imagecodecs"
     ):
         open_volume(tmp_path / "a.tif")
 

@@ -31,12 +31,12 @@ def test_anything_else_is_refused(text):
         (5, "nanometers", 5),
         (5, "Nanometre", 5),
         (0.005, "um", 5),
-        (0.005, "µm", 5),  # the micro sign
-        (0.005, "μm", 5),  # the Greek letter
+        (0.005, "\u00b5m", 5),  # the micro sign
+        (0.005, "\u03bcm", 5),  # the Greek letter
         (0.0046, "microns", 4.6),
         (0.005, "micrometre", 5),
-        (50, "Å", 5),  # the letter
-        (50, "Å", 5),  # the sign
+        (50, "\u00c5", 5),  # the letter
+        (50, "\u212b", 5),  # the sign
         (50, "A", 5),
         (50, "angstroms", 5),
         (5e-6, "mm", 5),
