@@ -47,7 +47,7 @@ def test_make_targets_exist():
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     from streamdetect.settings import DecisionSettings
 
-    (code,) = [block for kind, block in BLOCKS if kind == "python"]
+    code, _ = (block for kind, block in BLOCKS if kind == "python")
     monkeypatch.chdir(tmp_path)
     make_model(tmp_path / "hands.onnx", sfreq=160.0, decisions=(DecisionSettings(0.0, 0, 160),))
     data = 1e-5 * np.random.default_rng(0).standard_normal((3, 1600))
@@ -56,3 +56,17 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
     runpy.run_path(str(tmp_path / "example.py"))
     assert re.search(r"HandStart at \d\.\d\d s, probability 0\.\d\d", capsys.readouterr().out)
+
+
+def test_the_python_example_of_segmentation_runs(tmp_path, monkeypatch, capsys):
+    from segment.synthetic import simulate_volume
+    from segment.volumes import create_volume
+
+    _, code = (block for kind, block in BLOCKS if kind == "python")
+    monkeypatch.chdir(tmp_path)
+    with create_volume("stack.tif", (6, 64, 64), np.uint8, (5.0, 5.0, 5.0)) as writer:
+        writer.append(simulate_volume((6, 64, 64)).image)
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
+    names = runpy.run_path(str(tmp_path / "example.py"))
+    assert names["mask"].shape == (6, 64, 64)
+    assert "24576 of 24576" in capsys.readouterr().out

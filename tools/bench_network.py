@@ -19,13 +19,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from segment.volumes import open_volume, read_labels
 
 from segment.serving.model import SegmentationModel
 from segment.serving.predict import predict_volume
 from segment.training.fit import fit_model, split_slices
 from segment.training.train import TrainSettings
 from segment.training.unet import NetworkSettings
+from segment.volumes import Volume, open_volume, read_labels
 from streamdetect.scoring.figures import BLUE
 
 NETWORKS = tuple(
@@ -44,7 +44,11 @@ N_TIMED = 6  # slices
 
 
 def measure(network: NetworkSettings, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    volume = open_volume(arguments.image)
+    with open_volume(arguments.image) as volume:
+        return measure_on(volume, network, arguments, folder)
+
+
+def measure_on(volume: Volume, network: NetworkSettings, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     labels = read_labels(arguments.labels, shape=volume.shape)
     split = split_slices(volume.shape[0], [parse(arguments.train)], parse(arguments.validate))
     settings = TrainSettings(network=network, minutes=arguments.minutes, validate_every_s=arguments.minutes * 30)

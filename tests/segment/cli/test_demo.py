@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segment.cli import demo
+from segment.objects.masks import open_numbers
 from segment.volumes import open_volume
 
 
@@ -31,9 +32,9 @@ def test_the_demo_goes_from_a_stack_to_measured_objects(command, small, tmp_path
     figures = json.loads((tmp_path / "demo.json").read_text())
     assert figures["simulated"]
     assert f"{figures['scores']['iou']:.3f}" in ended.out
-    with open_volume(out / "mask.tif") as mask, open_volume(out / "objects.tif") as objects:
+    with open_volume(out / "mask.tif") as mask, open_numbers(out / "objects.tif") as objects:
         assert mask.shape == objects.shape == (48, 96, 96)
-        assert mask.voxel_nm == (5.0, 5.0, 5.0)
+        assert mask.voxel_nm == objects.voxel_nm == (5.0, 5.0, 5.0)
         assert set(np.unique(mask[:])) <= {0, 255}
         assert int(objects[:].max()) == figures["n_objects"]
     with (out / "measurements.csv").open(newline="") as file:
