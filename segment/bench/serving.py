@@ -12,6 +12,7 @@ import numpy as np
 from segment.serving.model import SegmentationModel
 from segment.serving.predict import predict_volume
 from segment.synthetic import simulate_volume
+from segment.training.backend import load_keras
 from segment.training.unet import build_unet
 from segment.training.weights import load_weights, network_of
 from segment.volumes import create_volume
@@ -39,6 +40,7 @@ def measure_speed(model_file: Path) -> dict[str, float]:
         included), ``keras`` (the network in a compiled graph, and no more), their ``ratio``, and the largest
         ``difference`` of a probability.
     """
+    load_keras()  # quiets TensorFlow, so before it
     import tensorflow as tf
 
     served = SegmentationModel.load(model_file, device="cpu")

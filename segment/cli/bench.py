@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 from enum import StrEnum
@@ -42,8 +43,14 @@ def bench(
         from segment.bench.serving import measure_memory, measure_speed
         from segment.bench.training import measure_steps
         from segment.serving.metadata import METADATA_KEY
+        from segment.serving.model import SegmentationModel
         from streamdetect.model_file import find_model
+    from streamdetect.errors import InputError
+
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise InputError(f"--folder {folder}: is no folder that can be written to; make it, or choose another")
     path = find_model(model, METADATA_KEY)
+    SegmentationModel.load(path, device="cpu")  # refuses what cannot be served now, not in some minutes
     parts = set(only or Part)
     figures: dict[str, Any] = {
         "machine": {"cores": n_cores(), "processor": platform.processor() or platform.machine()},

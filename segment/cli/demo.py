@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segment.cli.arguments import known_voxel_size
 from streamdetect.cli.console import check_outputs, needs_extra, say, table_console, write_json
 from streamdetect.errors import InputError
 
@@ -22,6 +23,7 @@ SHAPE = (96, 256, 256)
 VOXEL_NM = (5.0, 5.0, 5.0)
 TRAIN, VALIDATE, TEST = (0, 52), (56, 64), (68, 96)
 MINUTES = 0.75
+WRITTEN = ("mask.tif", "objects.tif", "measurements.csv", "overlay.png")  # of any stack
 MIN_VOXELS = 500  # smaller objects are specks: a ball of 50 nm across has as many
 
 
@@ -44,11 +46,10 @@ def demo(
     the stack.
     """
     began = time.monotonic()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made a folder: {error.strerror or error}") from error
-    check_outputs((volume,), out=out / "mask.tif", json=json)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: cannot be made a folder, there is a file of that name; choose another")
+    if volume is not None and volume.resolve() in (out.resolve(), *((out / name).resolve() for name in WRITTEN)):
+        raise InputError(f"--out {out}: the demo would overwrite {volume}, which is read; choose another folder")
     figures = _segment_own(volume, voxel_size, out, json) if volume else _segment_simulated(out, seed, json)
     figures["seconds_taken"] = time.monotonic() - began
     say(f"wrote {out}/: stack, mask, numbered objects, measurements.csv, overlay.png; {figures['seconds_taken']:.0f} s")
@@ -61,19 +62,28 @@ def demo(
     write_json(json, figures)
 
 
+def _make_folder(out: Path, json: Path | None) -> None:
+    """Make the folder once nothing speaks against the work any more."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made a folder: {error.strerror or error}") from error
+    check_outputs(out=out / WRITTEN[0], json=json)
+
+
 def _segment_simulated(out: Path, seed: int, json: Path | None) -> dict[str, Any]:
     """Simulate, train, and score what was held out."""
     with needs_extra("segment"):
         import numpy as np
 
         from segment.synthetic import simulate_volume
-        from segment.volumes import create_volume, open_volume, read_labels
+        from segment.volumes import open_volume, read_labels
 
+    _make_folder(out, json)
     say(f"1. simulating a FIB-SEM stack of {' × '.join(map(str, SHAPE))} voxels of {VOXEL_NM[0]:g} nm")
     simulated = simulate_volume(SHAPE, voxel_nm=VOXEL_NM, seed=seed)
     for name, values in (("stack.tif", simulated.image), ("truth.tif", simulated.mitochondria * np.uint8(255))):
-        with create_volume(out / name, SHAPE, np.uint8, VOXEL_NM) as writer:
-            writer.append(values)
+        _write_volume(out / name, values, VOXEL_NM)
     truth = read_labels(out / "truth.tif")
     with open_volume(out / "stack.tif") as stack:
         return _train_and_segment(stack, truth, out, seed, json)
@@ -151,12 +161,12 @@ def _segment_own(path: Path, voxel_size: str | None, out: Path, json: Path | Non
         from segment.serving.model import SegmentationModel
         from segment.volumes import open_volume, parse_voxel_size
 
-    with open_volume(path, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None) as stack:
+    with open_volume(path, voxel_nm=parse_voxel_size(voxel_size) if voxel_size is not None else None) as stack:
+        voxel_nm = known_voxel_size(stack.voxel_nm, path)
         model = SegmentationModel.load(DEFAULT_MODEL)
-        if stack.voxel_nm is None:
-            raise InputError(f"{path}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5")
+        _make_folder(out, json)
         say(f"segmenting {path} with {DEFAULT_MODEL} ({model.provider})")
-        mask, n_objects, speed = _segment(stack, model, stack.voxel_nm, out)
+        mask, n_objects, speed = _segment(stack, model, voxel_nm, out)
         n_slices = stack.shape[0]
         _draw(out, stack, mask, None, sorted({n_slices // 4, n_slices // 2, 3 * n_slices // 4}))
         share = float(mask.mean())
@@ -182,7 +192,6 @@ def _segment(
     from segment.objects.instances import label_objects
     from segment.objects.measure import measure_objects, write_measures
     from segment.serving.predict import predict_volume
-    from segment.volumes import create_volume
     from streamdetect.files import whole_file
 
     began = time.perf_counter()
@@ -191,11 +200,17 @@ def _segment(
     speed = mask.size / 1e6 / (time.perf_counter() - began)
     objects, n_objects = label_objects(mask, min_voxels=MIN_VOXELS)
     for name, values in (("mask.tif", mask * np.uint8(255)), ("objects.tif", objects)):
-        with create_volume(out / name, stack.shape, values.dtype, voxel_nm) as writer:
-            writer.append(values)
+        _write_volume(out / name, values, voxel_nm)
     with whole_file(out / "measurements.csv") as partial, partial.open("w", newline="") as file:
         write_measures(file, measure_objects(objects, voxel_nm))
     return mask, n_objects, speed
+
+
+def _write_volume(path: Path, values: NDArray[Any], voxel_nm: VoxelSize) -> None:
+    from segment.volumes import create_volume
+
+    with create_volume(path, values.shape, values.dtype, voxel_nm) as writer:
+        writer.append(values)
 
 
 def _draw(

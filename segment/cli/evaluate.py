@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, table_console, write_json
+from segment.cli.arguments import check_files, parse_slices
+from streamdetect.cli.console import needs_extra, table_console, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +57,11 @@ def evaluate(
         raise InputError(f"--threshold {threshold:g}: expected a probability, 0 to 1")
     if min_voxels is not None and not objects:
         raise InputError("--min-voxels: goes with --instances")
-    check_outputs((prediction, truth), json=json)
+    check_files((prediction, truth), json=json)
     advice = "for probabilities give --threshold P, 0 to 1"
     with open_numbers(prediction) as volume:
         first, stop = parse_slices(slices, volume.shape[0]) if slices is not None else (0, volume.shape[0])
-        true = read_labels(truth, shape=volume.shape)
+        true = read_labels(truth, shape=volume.shape, of=prediction)
         figures: dict[str, Any] = {
             "prediction": str(prediction),
             "truth": str(truth),
@@ -76,33 +77,6 @@ def evaluate(
             figures |= count_slabs((mask, true[where]) for where, mask in slabs).as_dict()
     table_console(json).print(_table(figures))
     write_json(json, figures)
-
-
-def parse_slices(text: str, n_slices: int, option: str = "--slices") -> tuple[int, int]:
-    """Read ``A:B`` as slices A to B - 1 of a volume.
-
-    Raises
-    ------
-    InputError
-        It is no such range, or the volume has no such slices.
-
-    Examples
-    --------
-    >>> parse_slices("132:165", 165)
-    (132, 165)
-    """
-    from streamdetect.errors import InputError
-
-    start, _, end = text.partition(":")
-    try:
-        first, stop = int(start), int(end)
-    except ValueError:
-        raise InputError(f"{option} {text}: expected A:B, such as 105:125 for slices 105 to 124") from None
-    if not 0 <= first < stop <= n_slices:
-        raise InputError(
-            f"{option} {text}: expected A:B with 0 <= A < B <= {n_slices}, for the {n_slices} slices that there are"
-        )
-    return first, stop
 
 
 def _score_instances(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, say, write_json
+from segment.cli.arguments import check_files, known_voxel_size
+from streamdetect.cli.console import needs_extra, say, write_json
 
 if TYPE_CHECKING:
     from segment.objects.instances import Connectivity
@@ -63,18 +64,11 @@ def instances(
         raise InputError(f"--neck-nm {neck_nm:g}: goes with --split, and must be above 0 nm")
     if split and neck_nm is None:
         neck_nm = NECK_NM
-    # An OME-Zarr is a folder: create_volume knows whether it may be replaced.
-    check_outputs((mask,), out=None if out.is_dir() else out, json=json)
-    if out.resolve() == mask.resolve():
-        raise InputError(f"OUT {out}: would replace the mask; choose another name")
+    check_files((mask,), {"OUT": out}, json=json)
     started = time.perf_counter()
     with open_numbers(mask, voxel_nm=parse_voxel_size(voxel_size) if voxel_size is not None else None) as volume:
-        if volume.voxel_nm is None and (split or min_nm3 is not None):
-            option = "--split" if split else "--min-nm3"
-            raise InputError(
-                f"{mask}: does not say how large a voxel is, which {option} needs: give --voxel-size Z,Y,X in nm, such "
-                "as 5,5,5"
-            )
+        if split or min_nm3 is not None:
+            known_voxel_size(volume.voxel_nm, mask, needed_by="--split" if split else "--min-nm3")
         create_volume(
             out, volume.shape, np.uint32, volume.voxel_nm
         )  # refuses a name now that it would refuse at the end

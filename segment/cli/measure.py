@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, progress, say, table_console, write_json
+from segment.cli.arguments import check_files, known_voxel_size
+from streamdetect.cli.console import needs_extra, progress, say, table_console, write_json
 
 
 def measure(
@@ -35,13 +36,11 @@ def measure(
     from streamdetect.errors import InputError
     from streamdetect.files import whole_file
 
-    check_outputs((labels,), csv=table, json=json)
+    if table.suffix.lower() != ".csv":
+        raise InputError(f"CSV {table}: the table's name must end in .csv")
+    check_files((labels,), {"CSV": table}, json=json)
     with open_numbers(labels, voxel_nm=parse_voxel_size(voxel_size) if voxel_size is not None else None) as volume:
-        if volume.voxel_nm is None:
-            raise InputError(
-                f"{labels}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5"
-            )
-        voxel_nm = volume.voxel_nm
+        voxel_nm = known_voxel_size(volume.voxel_nm, labels)
         numbers = read_objects(volume)
     with progress() as bar:
         task = bar.add_task("measuring", total=None)

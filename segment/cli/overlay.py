@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, say
+from segment.cli.arguments import check_files
+from streamdetect.cli.console import needs_extra, say
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def overlay(
         raise InputError(f"OUT.png {out}: the picture's name must end in .png")
     if slices is not None and count is not None:
         raise InputError("--slices and --count: give one of the two")
-    check_outputs((image, mask, truth), out=out)
+    check_files((image, mask, truth), {"OUT.png": out})
     which = axis.value
     with open_volume(image, voxel_nm=parse_voxel_size(voxel_size) if voxel_size is not None else None) as volume:
         n_slices = volume.shape["zyx".index(which)]

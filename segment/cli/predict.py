@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, progress, say, write_json
+from segment.cli.arguments import check_files
+from streamdetect.cli.console import needs_extra, progress, say, write_json
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
-
-if TYPE_CHECKING:
-    from streamdetect.runtime import Device
 
 DEFAULT_MODEL = "mitochondria-epfl-plus"
 
@@ -68,17 +66,14 @@ def predict(
         from segment.serving.plan import plan_prediction
         from segment.serving.predict import Cancelled, predict_slabs
         from segment.volumes import create_volume, open_volume, parse_voxel_size
+        from streamdetect.runtime import Device
     from streamdetect.errors import InputError
 
+    if device not in get_args(Device):
+        raise InputError(f"--device {device}: expected {', '.join(get_args(Device))}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: expected a probability, 0 to 1")
-    # An OME-Zarr is a folder: create_volume knows whether it may be replaced.
-    outputs = {"out": out, "probabilities": probabilities}
-    folders = [path.resolve() for path in (image, *outputs.values()) if path is not None and path.is_dir()]
-    if len(set(folders)) < len(folders):
-        raise InputError(f"OUT {out}: the volume, the mask and the probabilities each need a name of their own")
-    files = {name: path for name, path in outputs.items() if path is not None and not path.is_dir()}
-    check_outputs((image, model), **files, json=json)
+    check_files((image, model), {"OUT": out}, probabilities=probabilities, json=json)
     started = time.perf_counter()
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal())
@@ -87,10 +82,10 @@ def predict(
         )
         writers = {  # refuse a name that they cannot write before the work begins
             name: create_volume(path, volume.shape, np.uint8, volume.voxel_nm)
-            for name, path in outputs.items()
+            for name, path in (("out", out), ("probabilities", probabilities))
             if path is not None
         }
-        loaded = SegmentationModel.load(model, device=cast("Device", device), threads=threads)
+        loaded = SegmentationModel.load(model, device=cast(Device, device), threads=threads)
         plan = plan_prediction(volume, loaded.metadata, axes=axes, tta=tta, tile=tile, invert=invert)
         n_foreground = 0
         try:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamdetect.cli.console import check_outputs, needs_extra, say, table_console, write_json
+from segment.cli.arguments import check_files, known_voxel_size, parse_slices
+from streamdetect.cli.console import needs_extra, say, table_console, write_json
 
 
 def train(
@@ -70,6 +71,7 @@ def train(
     Slices that are trained on, chosen on and scored on lie apart.
     """
     with needs_extra("segment-train"):
+        from segment.training.card import CARD_MARK
         from segment.training.fit import fit_model, split_slices
         from segment.training.report import write_report
         from segment.training.train import TrainSettings
@@ -85,27 +87,31 @@ def train(
     checkpoint = checkpoint or out.with_suffix(".checkpoint.npz")
     if resume and not checkpoint.is_file():
         raise InputError(f"--resume: there is no checkpoint {checkpoint} to go on from; name it with --checkpoint")
-    check_outputs((image, labels, start), out=out, checkpoint=checkpoint, report=report, json=json)
-    with open_volume(image, voxel_nm=parse_voxel_size(voxel_size) if voxel_size else None) as volume:
-        if volume.voxel_nm is None:
-            raise InputError(
-                f"{image}: does not say how large a voxel is: give --voxel-size Z,Y,X in nm, such as 5,5,5"
-            )
-        marked = read_labels(labels, shape=volume.shape)
+    card = out.with_suffix(".md")
+    check_files((image, labels, start), out=out, card=card, checkpoint=checkpoint, report=report, json=json)
+    if card.exists() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"--out {out}: its model card would replace {card}, which is something else; rename one")
+    network = NetworkSettings(width, depth, stem, _parse_offsets(slice_offsets))
+    chosen_axes = _parse_axes(axes) if axes is not None else None
+    voxel_given = parse_voxel_size(voxel_size) if voxel_size is not None else None
+    with open_volume(image, voxel_nm=voxel_given) as volume:
+        voxel_nm = known_voxel_size(volume.voxel_nm, image)
+        n_slices = volume.shape[0]
         split = split_slices(
-            volume.shape[0],
-            [_parse_slices("train", each) for each in train_slices or ()],
-            _parse_slices("validate", validate_slices) if validate_slices else None,
-            _parse_slices("test", test_slices) if test_slices else None,
+            n_slices,
+            [parse_slices(each, n_slices, "--train-slices") for each in train_slices or ()],
+            parse_slices(validate_slices, n_slices, "--validate-slices") if validate_slices is not None else None,
+            parse_slices(test_slices, n_slices, "--test-slices") if test_slices is not None else None,
         )
-        isotropic = max(volume.voxel_nm) < 1.2 * min(volume.voxel_nm)
+        marked = read_labels(labels, shape=volume.shape, of=image)
+        isotropic = max(voxel_nm) < 1.2 * min(voxel_nm)
         settings = TrainSettings(
-            network=NetworkSettings(width, depth, stem, _parse_offsets(slice_offsets)),
+            network=network,
             minutes=None if epochs is not None else minutes or 60.0,
             epochs=epochs,
             batch=batch,
             patch=patch,
-            axes=_parse_axes(axes) if axes else ("zyx" if isotropic else "z"),
+            axes=chosen_axes or ("zyx" if isotropic else "z"),
             learning_rate=learning_rate,
             patience=patience,
             precision=precision,
@@ -116,7 +122,7 @@ def train(
                 volume,
                 marked,
                 labels,
-                volume.voxel_nm,
+                voxel_nm,
                 split,
                 settings,
                 out,
@@ -143,18 +149,8 @@ def train(
         if report is not None:
             write_report(report, fitted, SegmentationModel.load(out), volume, marked, split)
             say(f"wrote {report}")
-        say(f"wrote {out} and its card {out.with_suffix('.md')}; the run is kept in {checkpoint}")
+        say(f"wrote {out} and its card {card}; the run is kept in {checkpoint}")
         write_json(json, figures)
-
-
-def _parse_slices(option: str, text: str) -> tuple[int, int]:
-    from streamdetect.errors import InputError
-
-    first, _, last = text.partition(":")
-    try:
-        return int(first), int(last)
-    except ValueError:
-        raise InputError(f"--{option}-slices {text}: expected A:B, such as 105:125 for slices 105 to 124") from None
 
 
 def _parse_offsets(text: str) -> tuple[int, ...]:

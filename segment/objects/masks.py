@@ -222,7 +222,10 @@ def _lowest_foreground(volume: Voxels, slab: NDArray, threshold: float) -> float
         return math.ceil(round(threshold * np.iinfo(slab.dtype).max, 6))
     if slab.dtype.kind == "f" and slab.min(initial=0) >= 0 and slab.max(initial=0) <= 1:
         return threshold
+    found = str(slab.dtype)
+    if slab.dtype.kind == "f":
+        found = "NaN" if np.isnan(slab).any() else f"{found} beyond 0 to 1"
     raise VolumeError(
         f"{name_volume(volume)}: expected probabilities as uint8 (0 to 255), uint16 (0 to 65535) or floats from 0 to "
-        f"1, found {slab.dtype}" + (" beyond 0 to 1" if slab.dtype.kind == "f" else "")
+        f"1, found {found}: give what  segment predict --probabilities  writes"
     )

@@ -65,19 +65,22 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         There is no such file, or it is no checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file that it opened itself open where it cannot read it
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if "format" not in file or str(file["format"]) != _FORMAT:
-                raise InputError(f"{path}: is no checkpoint of segment train")
+                raise InputError(f"{path}: is no checkpoint of segment train; give one that it wrote (.npz)")
             groups = {
                 group: [file[name] for name in sorted(file.files) if name.startswith(f"{group}.")] for group in _GROUPS
             }
             return Checkpoint(json.loads(str(file["state"])), **groups)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a checkpoint: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is no checkpoint of segment train: {error}") from error
+        raise InputError(
+            f"{path}: is no checkpoint of segment train, or is damaged; give one that it wrote (.npz)"
+        ) from error
 
 
 def fit_weights(weights: Sequence[NDArray[np.float32]], model: Any, label: str) -> None:

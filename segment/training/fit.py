@@ -25,6 +25,7 @@ from segment.training.checkpoint import Arrays
 from segment.training.export import ExportReport, convert, export_model, gate_tiles
 from segment.training.train import Progress, Trained, TrainSettings, train
 from segment.volumes import Volume, VoxelSize
+from segment.volumes.volume import split_dataset
 from streamdetect.cli.console import n_cores
 from streamdetect.files import file_sha256
 
@@ -103,6 +104,10 @@ def split_slices(
     """
     if validate is None:
         end = test[0] - GAP if test is not None else n_slices
+        if test is not None and end < 1:
+            raise InputError(
+                f"--test-slices {test[0]}:{test[1]}: leave no slices before them to choose on; name --validate-slices"
+            )
         validate = (end - max(1, end // VALIDATED_SHARE), end)
     kept = [validate] + ([test] if test is not None else [])
     if not train:
@@ -113,10 +118,16 @@ def split_slices(
         runs = [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         train = [run for run in runs if run[1] - run[0] > 2 * GAP]
         if not train:
-            raise InputError(f"validate-slices: leave no slices of {n_slices} to train on; name fewer")
+            left_out = " and ".join(f"{first}:{last}" for first, last in kept)
+            raise InputError(
+                f"--validate-slices, --test-slices: {left_out} of {n_slices} slices leave no {2 * GAP + 1} in a row to "
+                f"train on that are {GAP} away from them; choose fewer, or name --train-slices"
+            )
     for option, (first, last) in [*(("train", run) for run in train), *zip(("validate", "test"), kept, strict=False)]:
         if not 0 <= first < last <= n_slices:
-            raise InputError(f"{option}-slices {first}:{last}: expected 0 <= A < B <= {n_slices}, the number of slices")
+            raise InputError(
+                f"--{option}-slices {first}:{last}: expected 0 <= A < B <= {n_slices}, the number of slices"
+            )
     ordered = sorted([*train, *kept])
     for one, other in pairwise(ordered):
         if other[0] < one[1]:
@@ -244,6 +255,7 @@ def _describe(
     start: Path | str | None,
 ) -> ModelMetadata:
     network, history = settings.network, trained.history
+    labels_file, dataset = split_dataset(labels_path)
     return ModelMetadata(
         name=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -259,8 +271,8 @@ def _describe(
         training=Training(
             image=image.name,
             image_sha256=file_sha256(image.path),
-            labels=labels_path.name,
-            labels_sha256=file_sha256(labels_path),
+            labels=labels_file.name if dataset is None else f"{labels_file.name}:{dataset}",
+            labels_sha256=file_sha256(labels_file),
             train_slices=split.train,
             validate_slices=split.validate,
             seed=settings.seed,

@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import InputError
-from segment.training.augment import Slab, draw_batch, list_planes, normalise
+from segment.training.augment import Slab, draw_batch, list_planes
 from segment.training.backend import load_keras
 from segment.training.checkpoint import Arrays, Checkpoint, fit_weights, load_checkpoint, save_checkpoint
-from segment.training.unet import NetworkSettings, build_unet
+from segment.training.optimise import compile_unet, schedule
+from segment.training.unet import NetworkSettings
+from segment.training.validation import Validation
 from segment.training.weights import load_weights
 
 AVERAGE_EVERY = 10  # steps between additions to the moving average
-WARM_UP = 0.02  # of the run: the learning rate rises in a line, then falls in a cosine to FINAL of its peak
-FINAL = 0.01
 N_VALIDATED = 10  # slices of the validation slab that are looked at while training, evenly spread
-N_BINS = 256  # of the probabilities that the threshold is chosen from
-DICE_SMOOTH = 1.0
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -178,198 +176,149 @@ def train(
     for label, marked in (("training", [slab.labels for slab in slabs]), ("validation", [validation.labels])):
         if not any(labels.any() for labels in marked):
             raise InputError(f"labels: nothing is marked in the {label} slices; choose other slices")
-    network = settings.network
-    planes = list_planes(slabs, settings.patch, network.stride, settings.axes)
     keras.utils.set_random_seed(settings.seed)
-    model = _build(settings)
-    served = _build(settings)  # holds the moving average
-    history = History()
-    best: Arrays = []
+    run = _Run(slabs, validation, intensity, settings, checkpoint, clock)
     if resume:
-        if checkpoint is None:
-            raise InputError("resume: needs a checkpoint to go on from")
-        loaded = load_checkpoint(checkpoint)
-        if loaded.state["settings"] != _describe(settings):
-            raise InputError(f"{checkpoint}: was begun with other settings: give the same ones, or begin anew")
-        fit_weights(loaded.weights, model, str(checkpoint))
-        fit_weights(loaded.average, served, str(checkpoint))
-        best, history = loaded.best, _load_history(loaded.state["history"])
-        model.optimizer.build(model.trainable_variables)
-        for variable, value in zip(model.optimizer.variables, loaded.optimizer, strict=True):
-            variable.assign(value)
+        run.restore()
     elif start is not None:
-        load_weights(start, model)
-    average = served.get_weights() if resume else model.get_weights()
-    trained_voxels = sum(slab.image.size for slab in slabs)
-    last_step = None
-    if settings.epochs is not None:
-        last_step = math.ceil(settings.epochs * trained_voxels / (settings.batch * settings.patch**2))
-    began = clock() - history.seconds
-    look = _Look(validation, intensity, network)
-    losses: list[float] = []
-    validated_at = history.validations[-1][1] if history.validations else history.seconds
-
-    def done() -> float:
-        if last_step is not None:
-            return history.step / max(last_step, 1)
-        return history.seconds / (60 * (settings.minutes or 0)) if settings.minutes else 1.0
-
-    def keep() -> None:
-        if checkpoint is None:
-            return
-        state = {"settings": _describe(settings), "history": asdict(history)}
-        optimizer = [np.asarray(each.numpy()) for each in model.optimizer.variables]
-        save_checkpoint(Checkpoint(state, model.get_weights(), average, best, optimizer), checkpoint)
-
-    def validate() -> None:
-        nonlocal best, validated_at
-        served.set_weights(average)
-        iou = look.best_iou(served)[1]
-        if not best or iou > max((earlier[2] for earlier in history.validations), default=-1.0):
-            best = [each.copy() for each in average]
-        history.seconds = validated_at = clock() - began
-        history.validations.append((history.step, history.seconds, iou))
-        keep()
-
-    def draw(step: int) -> Batch:
-        rng = np.random.default_rng((settings.seed, step))
-        return draw_batch(slabs, planes, settings.batch, network.slice_offsets, intensity, rng)
-
-    with closing(_prefetch(draw, history.step)) as batches:
-        for x, y in batches:
-            if done() >= 1 or _stalled(history, settings.patience):
+        run.begin_with(start)
+    with closing(_prefetch(run.draw, run.history.step)) as batches:
+        for batch in batches:
+            if run.done >= 1 or run.stalled:
                 break
-            model.optimizer.learning_rate.assign(settings.learning_rate * schedule(done()))
-            losses.append(float(model.train_on_batch(x, y)))
-            history.step += 1
-            history.seconds = clock() - began
-            if history.step % AVERAGE_EVERY == 0:
-                share = min(settings.average**AVERAGE_EVERY, history.step / (history.step + 10 * AVERAGE_EVERY))
-                for mean, weight in zip(average, model.get_weights(), strict=True):
-                    mean += (1 - share) * (weight - mean)
-                if not math.isfinite(losses[-1]):
-                    raise InputError("learning_rate: the loss is no number any more; try a tenth of it")
-                history.losses.append((history.step, history.seconds, float(np.mean(losses))))
-                losses.clear()
-            if history.seconds - validated_at >= settings.validate_every_s:
-                validate()
-            iou = history.validations[-1][2] if history.validations else math.nan
-            rate = history.step / max(history.seconds, 1e-9)
-            loss = history.losses[-1][2] if history.losses else math.nan
-            on_progress(min(done(), 1.0), {"loss": loss, "iou": iou, "steps_per_s": rate})
-    if not history.validations or history.validations[-1][0] != history.step:
-        validate()
-    served.set_weights(best)
-    threshold, iou = _Look(validation, intensity, network, n_slices=None).best_iou(served)
-    return Trained(best, threshold, iou, history)
+            run.step(*batch)
+            on_progress(min(run.done, 1.0), run.figures)
+    return run.finish()
 
 
-def schedule(done: float) -> float:
-    """Return the share of the peak learning rate when a part of the run is done.
-
-    Examples
-    --------
-    >>> [round(schedule(done), 2) for done in (0.0, 0.01, 0.02, 0.51, 1.0)]
-    [0.0, 0.5, 1.0, 0.5, 0.01]
-    """
-    if done < WARM_UP:
-        return done / WARM_UP
-    falling = min((done - WARM_UP) / (1 - WARM_UP), 1.0)
-    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * falling))
-
-
-def combined_loss(labels: Any, logits: Any) -> Any:
-    """Return binary cross-entropy plus soft Dice loss, both over all pixels of a batch.
-
-    Parameters
-    ----------
-    labels : tensor, shape (n, height, width, 1)
-        0 or 1.
-    logits : tensor, shape (n, height, width, 1)
-
-    Returns
-    -------
-    tensor, scalar
-    """
-    from keras import losses, ops
-
-    probability = ops.sigmoid(logits)
-    both = ops.sum(probability * labels)
-    dice = (2 * both + DICE_SMOOTH) / (ops.sum(probability) + ops.sum(labels) + DICE_SMOOTH)
-    return ops.mean(losses.binary_crossentropy(labels, logits, from_logits=True)) + 1 - dice
-
-
-def choose_precision(precision: str) -> str:
-    """Return the Keras policy for a precision: ``auto`` takes bfloat16 where the hardware computes in it.
-
-    Raises
-    ------
-    InputError
-        No such precision.
-    """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"precision: expected auto, float32 or bfloat16, found {precision}")
-    if precision == "auto":
-        precision = "bfloat16" if _computes_bfloat16() else "float32"
-    return {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
-
-
-def _computes_bfloat16() -> bool:
-    from keras import backend, distribution
-
-    if any("gpu" in device.lower() or "cuda" in device.lower() for device in distribution.list_devices()):
-        return True
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return backend.backend() == "tensorflow" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-
-
-def _build(settings: TrainSettings) -> Any:
-    keras = load_keras()
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(choose_precision(settings.precision))
-    try:
-        model = build_unet(settings.network)
-    finally:
-        keras.config.set_dtype_policy(before)
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    # XLA's convolutions take twice as long as oneDNN's on a CPU (measured: 1.8 and 3.9 steps a second)
-    model.compile(optimizer, loss=combined_loss, jit_compile=False)
-    return model
-
-
-class _Look:
-    """The validation slab, laid out for the network."""
+class _Run:
+    """The state of a run: the network, its moving average, the best of that, and the history."""
 
     def __init__(
-        self, slab: Slab, intensity: tuple[float, float], network: NetworkSettings, n_slices: int | None = N_VALIDATED
+        self,
+        slabs: Sequence[Slab],
+        validation: Slab,
+        intensity: tuple[float, float],
+        settings: TrainSettings,
+        checkpoint: Path | None,
+        clock: Callable[[], float],
     ) -> None:
-        n = len(slab.image)
-        self._indices = np.unique(np.linspace(0, n - 1, min(n_slices or n, n)).round().astype(int))
-        self._slab, self._intensity, self._network = slab, intensity, network
+        network = settings.network
+        self._slabs, self._intensity, self._settings = slabs, intensity, settings
+        self._checkpoint, self._clock = checkpoint, clock
+        self._planes = list_planes(slabs, settings.patch, network.stride, settings.axes)
+        self._validation = Validation(validation, intensity, network, N_VALIDATED)
+        self._whole_validation = Validation(validation, intensity, network, None)
+        self._last_step: int | None = None
+        if settings.epochs is not None:
+            n_voxels = sum(slab.image.size for slab in slabs)
+            self._last_step = math.ceil(settings.epochs * n_voxels / (settings.batch * settings.patch**2))
+        self._model, self._averaged = (
+            compile_unet(network, settings.learning_rate, settings.weight_decay, settings.precision) for _ in range(2)
+        )
+        self._average: Arrays = self._model.get_weights()
+        self._best: Arrays = []
+        self._losses: list[float] = []
+        self._began = clock()
+        self._validated_at = 0.0
+        self.history = History()
 
-    def best_iou(self, model: Any) -> tuple[float, float]:
-        """Return the threshold with the best IoU, and that IoU."""
-        counts = np.zeros((2, N_BINS), np.int64)  # pixels of the background and the foreground, by probability
-        for index in self._indices:
-            probability = self._predict(model, int(index))
-            labels = self._slab.labels[index]
-            bins = np.minimum((probability * N_BINS).astype(np.int64), N_BINS - 1)
-            for foreground in (0, 1):
-                counts[foreground] += np.bincount(bins[labels == foreground], minlength=N_BINS)
-        above = counts[:, ::-1].cumsum(axis=1)[:, ::-1]  # at or above the lower edge of each bin
-        iou = above[1] / np.maximum(above[0] + counts[1].sum(), 1)
-        best = 1 + int(iou[1:].argmax())
-        return best / N_BINS, float(iou[best])
+    def begin_with(self, start: Path | str) -> None:
+        """Take the weights of another run or model."""
+        load_weights(start, self._model)
+        self._average = self._model.get_weights()
 
-    def _predict(self, model: Any, index: int) -> NDArray[np.float64]:
-        n, rows, columns = self._slab.image.shape
-        around = np.clip(index + np.array(self._network.slice_offsets), 0, n - 1)
-        image = normalise(np.moveaxis(self._slab.image[around], 0, -1), self._intensity)
-        stride = self._network.stride
-        pad = ((0, -rows % stride), (0, -columns % stride), (0, 0))
-        logits = model.predict_on_batch(np.pad(image, pad, mode="edge")[None])
-        return 1 / (1 + np.exp(-logits[0, :rows, :columns, 0].astype(np.float64)))
+    def restore(self) -> None:
+        """Go on from the checkpoint."""
+        if self._checkpoint is None:
+            raise InputError("resume: needs a checkpoint to go on from")
+        loaded = load_checkpoint(self._checkpoint)
+        if loaded.state["settings"] != _describe(self._settings):
+            raise InputError(f"{self._checkpoint}: was begun with other settings: give the same ones, or begin anew")
+        fit_weights(loaded.weights, self._model, str(self._checkpoint))
+        self._average, self._best = loaded.average, loaded.best
+        self.history = _load_history(loaded.state["history"])
+        optimizer = self._model.optimizer
+        optimizer.build(self._model.trainable_variables)
+        for variable, value in zip(optimizer.variables, loaded.optimizer, strict=True):
+            variable.assign(value)
+        self._began -= self.history.seconds
+        self._validated_at = self.history.seconds
+
+    @property
+    def done(self) -> float:
+        """How much of the run is done; 1 or more at its end."""
+        if self._last_step is not None:
+            return self.history.step / self._last_step
+        return self.history.seconds / (60 * self._settings.minutes) if self._settings.minutes else 1.0
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the last looks at the validation slab were all worse than an earlier one."""
+        ious = [iou for _, _, iou in self.history.validations]
+        return len(ious) > self._settings.patience and int(np.argmax(ious)) < len(ious) - self._settings.patience
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is shown on the way."""
+        history = self.history
+        return {
+            "loss": history.losses[-1][2] if history.losses else math.nan,
+            "iou": history.validations[-1][2] if history.validations else math.nan,
+            "steps_per_s": history.step / max(history.seconds, 1e-9),
+        }
+
+    def draw(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        rng = np.random.default_rng((self._settings.seed, step))
+        offsets = self._settings.network.slice_offsets
+        return draw_batch(self._slabs, self._planes, self._settings.batch, offsets, self._intensity, rng)
+
+    def step(self, image: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+        """Learn from a batch; every now and then average, validate and keep."""
+        settings, history = self._settings, self.history
+        self._model.optimizer.learning_rate.assign(settings.learning_rate * schedule(self.done))
+        self._losses.append(float(self._model.train_on_batch(image, labels)))
+        history.step += 1
+        history.seconds = self._clock() - self._began
+        if history.step % AVERAGE_EVERY == 0:
+            if not math.isfinite(self._losses[-1]):
+                raise InputError("learning_rate: the loss is no number any more; try a tenth of it")
+            self._add_to_average()
+            history.losses.append((history.step, history.seconds, float(np.mean(self._losses))))
+            self._losses.clear()
+        if history.seconds - self._validated_at >= settings.validate_every_s:
+            self.validate()
+
+    def validate(self) -> None:
+        """Look at the validation slab with the moving average, and keep the state."""
+        self._averaged.set_weights(self._average)
+        _, iou = self._validation.best_iou(self._averaged)
+        if not self._best or iou > max((earlier for _, _, earlier in self.history.validations), default=-1.0):
+            self._best = [each.copy() for each in self._average]
+        self.history.seconds = self._validated_at = self._clock() - self._began
+        self.history.validations.append((self.history.step, self.history.seconds, iou))
+        if self._checkpoint is not None:
+            state = {"settings": _describe(self._settings), "history": asdict(self.history)}
+            optimizer = [np.asarray(each.numpy()) for each in self._model.optimizer.variables]
+            kept = Checkpoint(state, self._model.get_weights(), self._average, self._best, optimizer)
+            save_checkpoint(kept, self._checkpoint)
+
+    def finish(self) -> Trained:
+        """Choose the threshold for the best weights, on the whole validation slab."""
+        history = self.history
+        if not history.validations or history.validations[-1][0] != history.step:
+            self.validate()
+        self._averaged.set_weights(self._best)
+        threshold, iou = self._whole_validation.best_iou(self._averaged)
+        return Trained(self._best, threshold, iou, history)
+
+    def _add_to_average(self) -> None:
+        step = self.history.step
+        # at first the average is one over the steps so far, or it would hold on to the random weights of the start
+        share = min(self._settings.average**AVERAGE_EVERY, step / (step + 10 * AVERAGE_EVERY))
+        for mean, weight in zip(self._average, self._model.get_weights(), strict=True):
+            mean += (1 - share) * (weight - mean)
 
 
 def _prefetch(draw: Callable[[int], Batch], first: int) -> Generator[Batch, None, None]:
@@ -379,11 +328,6 @@ def _prefetch(draw: Callable[[int], Batch], first: int) -> Generator[Batch, None
         for step in count(first + 1):
             batch, following = following.result(), pool.submit(draw, step)
             yield batch
-
-
-def _stalled(history: History, patience: int) -> bool:
-    ious = [iou for _, _, iou in history.validations]
-    return len(ious) > patience and int(np.argmax(ious)) < len(ious) - patience
 
 
 def _describe(settings: TrainSettings) -> dict[str, Any]:

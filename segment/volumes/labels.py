@@ -17,7 +17,9 @@ _SLAB_BYTES = 2**25  # read at a time
 _N_LISTED = 6  # of the values in a message
 
 
-def read_labels(path: str | PathLike[str], *, shape: tuple[int, ...] | None = None) -> NDArray[np.bool_]:
+def read_labels(
+    path: str | PathLike[str], *, shape: tuple[int, ...] | None = None, of: str | PathLike[str] = "the image"
+) -> NDArray[np.bool_]:
     """Read binary labels.
 
     Parameters
@@ -25,7 +27,9 @@ def read_labels(path: str | PathLike[str], *, shape: tuple[int, ...] | None = No
     path : path
         Of any format that `open_volume` reads, and of any type of number.
     shape : tuple of int, optional
-        (z, y, x) that they must have: the image's.
+        (z, y, x) that they must have.
+    of : path, optional
+        What has that shape, for the message.
 
     Returns
     -------
@@ -42,7 +46,8 @@ def read_labels(path: str | PathLike[str], *, shape: tuple[int, ...] | None = No
     try:
         if shape is not None and stored.shape != tuple(shape):
             raise VolumeError(
-                f"{stored.path}: expected labels of the image's shape {tuple(shape)}, (z, y, x), found {stored.shape}"
+                f"{stored.path}: expected labels of the shape of {of}, {tuple(shape)}, (z, y, x), found "
+                f"{stored.shape}; check that the two belong together"
             )
         return _read_foreground(stored)
     finally:
@@ -69,7 +74,9 @@ def _read_foreground(stored: Stored) -> NDArray[np.bool_]:
                 "Adjust > Threshold"
             )
     if not labels.any():
-        raise VolumeError(f"{stored.path}: nothing is marked in the labels, they are 0 everywhere")
+        raise VolumeError(
+            f"{stored.path}: nothing is marked in the labels, they are 0 everywhere; check that it is the right file"
+        )
     return labels
 
 

@@ -61,7 +61,8 @@ def open_slices(folder: Path) -> Stored:
         other_shape, other_dtype, _ = _read_header(path)
         if (other_shape, other_dtype) != (shape, dtype):
             raise VolumeError(
-                f"{path}: expected {shape} {dtype}, as the slice {paths[0].name} is, found {other_shape} {other_dtype}"
+                f"{path}: expected {shape} {dtype}, as the slice {paths[0].name} is, found {other_shape} "
+                f"{other_dtype}; remove it, or make all slices alike"
             )
     name = folder.name or folder.resolve().name
     return Stored(folder, name, (len(paths), *shape), dtype, voxel_nm, partial(_read_slices, paths, dtype))

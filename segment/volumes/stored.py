@@ -91,8 +91,12 @@ def damage_refused(path: Path, doing: str) -> Iterator[None]:
     except VolumeError:
         raise
     except _DAMAGED as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
-        raise VolumeError(f"{path}: {doing}: {reason.partition(chr(10))[0] or type(error).__name__}") from error
+        if isinstance(error, OSError) and error.strerror:  # such as Permission denied: a copy would not help
+            raise VolumeError(f"{path}: {doing}: {error.strerror}") from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise VolumeError(
+            f"{path}: {doing}: {reason}; check that it is what its name says, or save it again"
+        ) from error
 
 
 def read_mapped(path: Path, dtype: np.dtype[Any], offsets: Sequence[int], plane: tuple[int, int], box: Box) -> NDArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import struct
 from collections.abc import Sequence
@@ -20,9 +19,6 @@ from segment.volumes.tiff_pages import check_page, read_pages
 
 _DESCRIPTION = 270  # the tag of the text that holds metadata
 MAX_CHANNELS = 3  # writers that are not told the axes call slices channels; up to so many may be what they say
-
-# What tifffile logs about odd files is either refused here or does not matter; without a handler it goes to stderr.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def open_tiff(path: Path) -> Stored:
@@ -149,4 +145,4 @@ def _check_extent(path: Path, tiff: tifffile.TiffFile, ends: Sequence[int]) -> N
 
 
 def _cut_short(path: Path, how: str) -> VolumeError:
-    return VolumeError(f"{path}: the file is cut short: {how}; copy or save it again")
+    return VolumeError(f"{path}: the file is cut short or damaged: {how}; copy or save it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from segment.volumes.stored import Box
 
 _LZW = 5
 _MINISBLACK = 1
+
+# What tifffile logs about odd files is either refused or does not matter: it should reach neither stderr, where records
+# go that no handler takes, nor the handlers of the program.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").propagate = False
 
 
 def check_page(path: Path, page: tifffile.TiffPage) -> None:

@@ -159,9 +159,11 @@ def open_stored(path: str | PathLike[str]) -> Stored:
     """
     path, dataset = split_dataset(path)
     if not os.path.exists(path):
-        raise VolumeError(f"{path}: no such file or folder")
+        raise VolumeError(f"{path}: no such file or folder; check the name")
     if os.path.isdir(path):
         return _open_folder(path)
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        raise VolumeError(f"{path}: is empty, 0 bytes; copy or save it again")
     ending = path.suffix.lower()
     if ending in TIFF_ENDINGS:
         with needs_extra("segment"):

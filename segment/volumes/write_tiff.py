@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,22 @@ BIG_TIFF_BYTES = 2**32 - 2**25  # before compression: beyond it, classic TIFF mi
 _LARGEST_TERM = 10**9  # of the fraction that a TIFF stores a resolution as; its terms have 32 bits
 
 
-@contextmanager
 def create_tiff(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
-) -> Iterator[VolumeWriter]:
+) -> AbstractContextManager[VolumeWriter]:
     """Write a TIFF in ImageJ's manner, which Fiji opens without a plugin.
 
     Without a predictor: ImageJ knows one with zlib only since 1.53, and masks and labels get no smaller with it.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no regular file; give the name of a file to write")
+    return _write_tiff(path, shape, dtype, voxel_nm)
+
+
+@contextmanager
+def _write_tiff(
+    path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
+) -> Iterator[VolumeWriter]:
     n_bytes = math.prod(shape) * dtype.itemsize
     with (
         whole_file(path) as partial,

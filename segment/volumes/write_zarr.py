@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,26 @@ from streamdetect.errors import InputError
 CHUNK = (16, 256, 256)
 
 
-@contextmanager
 def create_zarr(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
-) -> Iterator[VolumeWriter]:
+) -> AbstractContextManager[VolumeWriter]:
     """Write an OME-Zarr image of one level.
 
     Zarr goes on in the background with what it was at when Ctrl-C or an error came, which would bring a folder back
     that was just removed. So it works in a thread of its own, a chunk at a time, and that thread is waited for.
     """
+    if os.path.lexists(path) and not _is_ome_zarr(path):
+        raise InputError(f"{path}: exists and is no OME-Zarr; choose another name, or remove it")
+    parent = path.resolve().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: the folder {path.parent} does not exist or is not writable; choose another")
+    return _write_zarr(path, shape, dtype, voxel_nm)
+
+
+@contextmanager
+def _write_zarr(
+    path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
+) -> Iterator[VolumeWriter]:
     with _whole_folder(path) as partial, ThreadPoolExecutor(1) as thread:
         with disk_refused(path):
             array = thread.submit(_create_array, partial, path, shape, dtype, voxel_nm).result()
@@ -99,18 +110,9 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     ------
     Path
         A name that does not exist yet; removed if the block raises.
-
-    Raises
-    ------
-    InputError
-        There is something of that name that is no OME-Zarr; the folder around it does not exist or is not writable.
     """
-    if os.path.lexists(path) and not _is_ome_zarr(path):
-        raise InputError(f"{path}: exists and is no OME-Zarr; choose another name, or remove it")
     final = path.resolve()  # what a link leads to is replaced, not the link
     partial, older = (final.with_name(f".{final.name}.{state}") for state in ("partial", "older"))
-    if not final.parent.is_dir() or not os.access(final.parent, os.W_OK):
-        raise InputError(f"{path}: the folder {path.parent} does not exist or is not writable; choose another")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial

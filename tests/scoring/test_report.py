@@ -17,7 +17,7 @@ from outcomes import make_outcome, simulate_outcomes
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
-from streamdetect.scoring import report as report_module
+from streamdetect.scoring import page
 from streamdetect.scoring.figures import (
     confusion_figure,
     cut_excerpt,
@@ -245,7 +245,7 @@ class TestWriteReport:
             target.write_text("half")
             raise OSError("disk full")
 
-        monkeypatch.setattr(report_module.shutil, "copyfile", fail)
+        monkeypatch.setattr(page.shutil, "copyfile", fail)
         with pytest.raises(InputError, match="cannot be written: disk full"):
             self.write(path)
         assert path.read_text() == "old"

@@ -45,4 +45,13 @@ def test_the_demo_goes_from_a_stack_to_measured_objects(command, small, tmp_path
 def test_a_folder_that_cannot_be_made_and_wrong_volumes_are_refused(refused, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be made a folder" in refused("demo", "--out", tmp_path / "file" / "demo")
+    assert "there is a file of that name" in refused("demo", "--out", tmp_path / "file")
     assert "nowhere.tif" in refused("demo", "--out", tmp_path / "demo", "--volume", tmp_path / "nowhere.tif")
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("name", ["mask.tif", "objects.tif"])
+def test_a_stack_is_not_replaced_by_what_the_demo_makes_of_it(refused, tmp_path, name):
+    (tmp_path / name).write_text("a stack")
+    assert f"would overwrite {tmp_path / name}" in refused("demo", "--out", tmp_path, "--volume", tmp_path / name)
+    assert (tmp_path / name).read_text() == "a stack"

@@ -106,8 +106,15 @@ def test_nm_need_a_voxel_size(command, refused, tmp_path, options):
 
 def test_a_zarr_mask_is_not_replaced_by_its_own_objects(refused, tmp_path):
     mask = write(tmp_path / "mask.ome.zarr", MASK * np.uint8(255))
-    assert "would replace the mask" in refused("instances", mask, mask)
+    assert f"OUT {mask}: would overwrite {mask}, which is read" in refused("instances", mask, mask)
     np.testing.assert_array_equal(read(mask)[0] > 0, MASK)
+
+
+def test_a_name_that_is_taken_is_refused_before_the_work(refused, mask, tmp_path, monkeypatch):
+    monkeypatch.setattr("segment.objects.instances.label_objects", lambda *_, **__: pytest.fail("numbered"))
+    for name, message in (("labels.ome.zarr", "is no OME-Zarr"), ("labels.tif", "is no regular file")):
+        (tmp_path / name).mkdir()
+        assert message in refused("instances", mask, tmp_path / name)
 
 
 def test_measures_of_known_boxes(command, tmp_path):
@@ -144,7 +151,9 @@ def test_a_voxel_size_is_taken_from_the_command_line_or_asked_for(command, refus
 def test_measure_refuses_what_is_not_numbered(refused, mask, tmp_path):
     table = tmp_path / "objects.csv"
     assert "a mask: run segment instances first" in refused("measure", mask, table)
-    assert "would overwrite" in refused("measure", mask, mask)
+    assert "CSV" in refused("measure", mask, mask)
+    assert "must end in .csv" in refused("measure", mask, tmp_path / "objects.txt")
     assert "no such file" in refused("measure", tmp_path / "nowhere.tif", table)
-    assert "does not exist" in refused("measure", mask, tmp_path / "nowhere" / "objects.csv")
+    nowhere = tmp_path / "nowhere" / "objects.csv"
+    assert f"segment: CSV {nowhere}: the folder" in refused("measure", mask, nowhere)
     assert not table.exists()

@@ -127,7 +127,7 @@ def test_an_unknown_voxel_size_is_warned_about_and_stays_unknown(command, folder
         (["--model", "hand.onnx"], "is a streamdetect detector: use streamdetect replay"),
         (["--model", "none.onnx"], "no such file"),
         (["--model", "image.tif"], "cannot load it"),
-        (["--device", "tpu"], "device must be one of auto, cpu, cuda, found 'tpu'"),
+        (["--device", "tpu"], "--device tpu: expected auto, cpu, cuda"),
         (["--device", "cuda"], "onnxruntime-gpu"),
         (["--threshold", "1.5"], "--threshold 1.5: expected a probability"),
         (["--threshold", "nan"], "--threshold nan: expected a probability"),
@@ -171,7 +171,10 @@ def test_files_that_cannot_be_used_are_refused(refused, folder, image, values, t
     assert "would overwrite" in refused("predict", image, image, *model)
     assert "ends in .tif" in refused("predict", image, tmp_path / "m.jpg", *model)
     zarr = _write(tmp_path / "v.ome.zarr", values)
-    assert "a name of their own" in refused("predict", zarr, zarr, *model)
+    assert f"OUT {zarr}: would overwrite {zarr}, which is read" in refused("predict", zarr, zarr, *model)
+    other = _write(tmp_path / "w.ome.zarr", values)
+    both = refused("predict", image, other, *model, "--probabilities", other)
+    assert f"--probabilities {other}: would overwrite {other}, which is written too" in both
     np.testing.assert_array_equal(_read(zarr)[0], values)
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from blobs import make_blobs
 
 from segment.serving.model import SegmentationModel
-from segment.volumes import create_volume
+from segment.volumes import create_volume, open_volume
+from streamdetect.files import file_sha256
 
 QUICK = ("--epochs", "1", "--width", "4", "--depth", "2", "--stem", "1", "--patch", "32", "--precision", "float32")
 
@@ -54,7 +56,7 @@ def test_train_writes_a_model_a_card_a_report_and_figures(command, volumes, tmp_
     [
         (("--minutes", "1", "--epochs", "1"), "--minutes and --epochs"),
         (("--validate-slices", "5-9"), "--validate-slices 5-9: expected A:B"),
-        (("--validate-slices", "30:40"), "validate-slices 30:40: expected 0 <= A < B <= 32"),
+        (("--validate-slices", "30:40"), "--validate-slices 30:40: expected A:B with 0 <= A < B <= 32"),
         (("--slice-offsets", "a,b"), "--slice-offsets a,b"),
         (("--slice-offsets", "0,1"), "slice_offsets"),
         (("--axes", "zz"), "--axes zz"),
@@ -82,3 +84,23 @@ def test_wrong_volumes_are_refused_in_one_line(refused, volumes, tmp_path):
     assert "--voxel-size" in refused("train", volumes / "unknown.tif", labels, *out)
     assert "must end in .onnx" in refused("train", image, labels, "--out", tmp_path / "m.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_may_be_a_dataset_of_a_file(command, volumes, tmp_path):
+    with h5py.File(tmp_path / "labels.h5", "w") as file, open_volume(volumes / "labels.tif") as labels:
+        file["inner/marked"] = labels[:]
+        file["other"] = labels[:]
+    out = tmp_path / "m.onnx"
+    labels_name = tmp_path / "labels.h5:/inner/marked"
+    ended = command("train", volumes / "image.tif", labels_name, "--out", out, *QUICK[2:], "--epochs", "0.05")
+    assert ended.code == 0, ended.err
+    training = SegmentationModel.load(out).metadata.training
+    assert training.labels == "labels.h5:/inner/marked"
+    assert training.labels_sha256 == file_sha256(tmp_path / "labels.h5")
+
+
+def test_notes_of_someone_else_are_not_replaced_by_the_card(refused, volumes, tmp_path):
+    (tmp_path / "m.md").write_text("my notes")
+    line = refused("train", volumes / "image.tif", volumes / "labels.tif", "--out", tmp_path / "m.onnx")
+    assert "m.md, which is something else" in line
+    assert (tmp_path / "m.md").read_text() == "my notes"

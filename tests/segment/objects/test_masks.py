@@ -68,6 +68,8 @@ def test_float_probabilities():
     assert read_mask(values, threshold=0.5).tolist() == [[[False, False, True, True]]]
     with pytest.raises(VolumeError, match="beyond 0 to 1"):
         read_mask(255 * values, threshold=0.5)
+    with pytest.raises(VolumeError, match="found NaN"):
+        read_mask(np.where(values > 0.5, np.nan, values), threshold=0.5)
     with pytest.raises(VolumeError, match="found int16"):
         read_mask(values.astype(np.int16), threshold=0.5)
 

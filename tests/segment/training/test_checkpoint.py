@@ -35,6 +35,10 @@ def test_another_npz_and_a_missing_file_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(InputError, match="is no checkpoint"):
         load_checkpoint(tmp_path / "other.npz")
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))  # one array, no archive
+    with pytest.raises(InputError, match="is no checkpoint"):
+        load_checkpoint(tmp_path / "array.npz")
     with pytest.raises(InputError, match="No such file"):
         load_checkpoint(tmp_path / "nowhere.npz")
 

@@ -33,8 +33,9 @@ def test_slices_are_divided_apart(arguments, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_slices": 20}, "leave no slices of 20 to train on"),
-        ({"n_slices": 100, "validate": (90, 101)}, r"validate-slices 90:101: expected 0 <= A < B <= 100"),
+        ({"n_slices": 20}, "18:20 of 20 slices leave no 17 in a row to train on"),
+        ({"n_slices": 100, "validate": (90, 101)}, "--validate-slices 90:101: expected 0 <= A < B <= 100"),
+        ({"n_slices": 100, "test": (8, 30)}, "--test-slices 8:30: leave no slices before them to choose on"),
         ({"n_slices": 100, "validate": (50, 50)}, "validate-slices 50:50"),
         ({"n_slices": 100, "train": [(0, 60)], "validate": (50, 70)}, "0:60 and 50:70 overlap"),
         ({"n_slices": 100, "train": [(0, 40)], "validate": (40, 50), "test": (49, 60)}, "40:50 and 49:60 overlap"),

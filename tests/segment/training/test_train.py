@@ -8,10 +8,11 @@ import pytest
 from blobs import INTENSITY, make_blobs, tiny_settings
 
 from segment.errors import InputError
-from segment.training import train as train_module
 from segment.training.augment import Slab
 from segment.training.checkpoint import load_checkpoint
-from segment.training.train import choose_precision, combined_loss, train
+from segment.training.optimise import choose_precision, combined_loss
+from segment.training.train import train
+from segment.training.validation import Validation
 
 
 def test_it_learns_and_reports(tmp_path):
@@ -126,7 +127,7 @@ def test_the_threshold_is_the_best_of_all():
         def predict_on_batch(self, image):
             return image[..., 1:2] * 4  # the middle slice: brighter is likelier
 
-    look = train_module._Look(slab, INTENSITY, tiny_settings().network, n_slices=None)
+    look = Validation(slab, INTENSITY, tiny_settings().network, n_slices=None)
     threshold, iou = look.best_iou(Fake())
     probability = 1 / (1 + np.exp(-4 * ((slab.image - 40.0) / 80 - 1).clip(-2, 2)))
 

@@ -89,8 +89,8 @@ def test_labels_without_foreground_are_refused(tmp_path):
 
 def test_labels_of_another_shape_are_refused(tmp_path):
     path = write_as("tiff", tmp_path, np.ones((3, 4, 5), np.uint8))
-    with pytest.raises(VolumeError, match=r"of the image's shape \(3, 4, 6\), \(z, y, x\), found \(3, 4, 5\)"):
-        read_labels(path, shape=(3, 4, 6))
+    with pytest.raises(VolumeError, match=r"shape of a\.tif, \(3, 4, 6\), \(z, y, x\), found \(3, 4, 5\)"):
+        read_labels(path, shape=(3, 4, 6), of="a.tif")
 
 
 def test_labels_in_colour_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -227,8 +228,11 @@ def test_a_compression_that_needs_a_package_names_it(mode, compression, name, tm
         open_volume(tmp_path / "a.tif")
 
 
-def test_what_tifffile_logs_does_not_reach_the_terminal(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as outside pytest
+@pytest.mark.parametrize("handlers", [[], [logging.StreamHandler()]], ids=["none", "of the program"])
+def test_what_tifffile_logs_does_not_reach_the_terminal(tmp_path, capfd, monkeypatch, handlers):
+    monkeypatch.setattr(logging.getLogger(), "handlers", handlers)  # as outside pytest
+    for handler in handlers:
+        handler.setStream(sys.stderr)
     path = write_as("tiff", tmp_path, make_values())
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(VolumeError, match="cut short"):

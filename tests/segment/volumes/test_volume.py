@@ -128,6 +128,10 @@ def test_a_file_of_another_kind_is_refused_in_one_line(ending, content, tmp_path
         open_volume(path)
     assert str(refusal.value).startswith(f"{path}: ")
     assert "\n" not in str(refusal.value)
+    if not content:
+        assert "is empty, 0 bytes; copy or save it again" in str(refusal.value)
+    elif ending != ".mrc":
+        assert "check that it is what its name says" in str(refusal.value)
 
 
 @pytest.mark.parametrize("kind", [*(kind for kind in FORMATS if kind.startswith("tiff")), "hdf5", "mrc"])
