@@ -32,11 +32,10 @@ NETWORKS = tuple(
     NetworkSettings(width, depth, stem, offsets)
     for width, depth, stem, offsets in (
         (16, 3, 2, (-2, 0, 2)),
-        (32, 2, 2, (-2, 0, 2)),
         (32, 3, 2, (-2, 0, 2)),
         (32, 3, 2, (0,)),
+        (32, 2, 2, (-2, 0, 2)),
         (16, 4, 2, (-2, 0, 2)),
-        (48, 3, 2, (-2, 0, 2)),
         (16, 4, 1, (-2, 0, 2)),
     )
 )

@@ -6,7 +6,6 @@ import os
 import platform
 import tempfile
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,6 @@ import typer
 
 from segment.cli.predict import DEFAULT_MODEL
 from streamdetect.cli.console import check_outputs, n_cores, needs_extra, say, table_console, write_json
-
-_PACKAGES = ("streamdetect", "numpy", "keras", "tensorflow_cpu", "tf2onnx", "onnxruntime")
 
 
 class Part(StrEnum):
@@ -44,6 +41,7 @@ def bench(
         from segment.bench.training import measure_steps
         from segment.serving.metadata import METADATA_KEY
         from segment.serving.model import SegmentationModel
+        from segment.training.fit import list_versions
         from streamdetect.model_file import find_model
     from streamdetect.errors import InputError
 
@@ -54,7 +52,7 @@ def bench(
     parts = set(only or Part)
     figures: dict[str, Any] = {
         "machine": {"cores": n_cores(), "processor": platform.processor() or platform.machine()},
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        "versions": list_versions(),
         "model": path.stem,
     }
     if Part.SPEED in parts:

@@ -42,8 +42,7 @@ def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float
         f"{network.stem} × {network.stem} pixels a position of the finest level",
         f"- Slices fed as channels: {', '.join(map(str, metadata.slice_offsets))}",
         f"- Trained on slices along {metadata.axes}",
-        f"- Intensity: the volume's {metadata.percentiles[0]:g}th and {metadata.percentiles[1]:g}th percentile become "
-        "-1 and 1",
+        "- Intensity: percentiles {:g} and {:g} of the volume become -1 and 1".format(*metadata.percentiles),
         f"- Threshold {metadata.threshold:.4g}; tiles on multiples of {metadata.stride} pixels with a halo of "
         f"{metadata.halo}",
         "",

@@ -280,7 +280,7 @@ def _describe(
             seconds=history.seconds,
             batch=settings.batch,
             patch_pixels=settings.patch**2,
-            versions=_versions(),
+            versions=list_versions(),
             command=command,
             machine=f"{n_cores()} cores, {_processor()}",
             start=Path(start).name if start else None,
@@ -292,7 +292,8 @@ def _describe(
     )
 
 
-def _versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that training depends on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
