@@ -81,11 +81,21 @@ def draw(rows: list[dict[str, Any]], minutes: float) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.scatter([row["megavoxels_per_s"] for row in rows], [row["iou"] for row in rows], color=BLUE)
+    middle = sum(axes.get_xlim()) / 2
     for row in rows:
-        name = f"width {row['width']}, depth {row['depth']}, stem {row['stem']}, {len(row['slices'])} sl."
-        axes.annotate(name, (row["megavoxels_per_s"], row["iou"]), xytext=(5, 4), textcoords="offset points", size=8)
-    axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.15)
+        slices = "1 slice" if len(row["slices"]) == 1 else f"{len(row['slices'])} slices"
+        name = f"width {row['width']}, depth {row['depth']}, stem {row['stem']}, {slices}"
+        is_left = row["megavoxels_per_s"] < middle
+        axes.annotate(
+            name,
+            (row["megavoxels_per_s"], row["iou"]),
+            xytext=(6 if is_left else -6, 4),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+            size=8,
+        )
+    axes.margins(y=0.15)
+    axes.set_xlim(left=0)
     axes.set_xlabel("megavoxels a second, served by ONNX Runtime")
     axes.set_ylabel(f"validation IoU after {minutes:g} min")
     return figure
