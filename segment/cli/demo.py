@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Simulate a stack, train on a part of it, segment the rest, and measure its mitochondria.
 
-    Takes about two minutes on two cores. With --volume, nothing is simulated or trained: the shipped model segments
+    Takes about a minute on two cores. With --volume, nothing is simulated or trained: the shipped model segments
     the stack.
     """
     began = time.monotonic()
