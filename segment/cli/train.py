@@ -41,7 +41,7 @@ def train(
     axes: Annotated[
         str | None, typer.Option(help="Axes to cut slices along; zyx where voxels are as long as wide, else z.")
     ] = None,
-    width: Annotated[int, typer.Option(help="Feature maps at the finest level; multiples of 16 run fastest.")] = 32,
+    width: Annotated[int, typer.Option(help="Feature maps at the finest level; multiples of 16 run fastest.")] = 16,
     depth: Annotated[int, typer.Option(help="Levels below the finest.")] = 3,
     stem: Annotated[int, typer.Option(help="1, 2 or 4: pixels along the side of a position of the finest level.")] = 2,
     slice_offsets: Annotated[

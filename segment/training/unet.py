@@ -33,7 +33,7 @@ class NetworkSettings:
         A value is out of its range.
     """
 
-    width: int = 32
+    width: int = 16
     depth: int = 3
     stem: int = 2
     slice_offsets: tuple[int, ...] = (-2, 0, 2)
