@@ -1,11 +1,12 @@
 """The detector: the one place that knows the order of the stages.
 
-health → preprocess → features → model → decision. Training takes its features from `FeaturePipeline`, the live monitor
-and the replay take their decisions from `Detector`: there is one code path for all of them.
+health → preprocess → features → normaliser → model → decision. Training takes its features from `FeaturePipeline`, the
+live monitor and the replay take their decisions from `Detector`: there is one code path for all of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ import numpy as np
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.decisions import Decisions
 from streamdetect.errors import InputError
-from streamdetect.settings import SFREQ_TOLERANCE, FeatureSettings, HealthSettings
+from streamdetect.settings import SFREQ_TOLERANCE, BlockSettings, FeatureSettings, HealthSettings, PowerSettings
 from streamdetect.stages import features as feature_blocks
 from streamdetect.stages.decision import DecisionStage
-from streamdetect.stages.features import FeatureBlock, WindowPower
+from streamdetect.stages.features import DelayedAmplitude, FeatureBlock, HopGrid, WindowPower
 from streamdetect.stages.health import Health
 from streamdetect.stages.model import Model
-from streamdetect.stages.preprocess import FilterBank
+from streamdetect.stages.normalise import Normaliser
+from streamdetect.stages.preprocess import FilterBank, rereference
 
 
 class FeaturePipeline:
-    """From raw samples to features: health, filters, window power.
+    """From raw samples to features: health, then for each block its reference, its filters and its window.
 
     Parameters
     ----------
@@ -33,6 +35,7 @@ class FeaturePipeline:
         Sampling rate in Hz.
     health : HealthSettings
     features : FeatureSettings
+        Its normaliser is not part of this: training needs the features before it.
 
     Raises
     ------
@@ -42,27 +45,28 @@ class FeaturePipeline:
 
     def __init__(self, n_channels: int, sfreq: float, health: HealthSettings, features: FeatureSettings) -> None:
         self.n_channels = n_channels
-        self.n_features = n_channels * len(features.filters)
+        self.n_features = n_channels * len(features.labels)
+        self._neighbours = features.neighbours
         self._health = Health(n_channels, sfreq, health)
-        self._filters = FilterBank(features.filters, n_channels, sfreq)
-        self._power = WindowPower(
-            self.n_features,
-            window_samples=features.window_samples,
-            hop_samples=features.hop_samples,
-            settling_samples=self._filters.settling_samples,
-            log=features.log,
-        )
+        self._blocks = [
+            (block, FilterBank(block.filters, n_channels, sfreq), _make_window(block, n_channels, features.hop_samples))
+            for block in features.blocks
+        ]
+        warmup = max(block.window_samples + bank.settling_samples for block, bank, _ in self._blocks)
+        self._grid = HopGrid(features.hop_samples, warmup)
 
     @property
     def warmup_samples(self) -> int:
         """Samples after a start or a reset before the first valid decision."""
-        return self._power.warmup_samples
+        return self._grid.warmup_samples
 
     def reset(self) -> None:
         """Return to the state before the first sample."""
         self._health.reset()
-        self._filters.reset()
-        self._power.reset()
+        self._grid.reset()
+        for _, bank, window in self._blocks:
+            bank.reset()
+            window.reset()
 
     def process(self, chunk: Chunk) -> FeatureBlock:
         """Return the features of the decisions that end in a chunk.
@@ -84,10 +88,21 @@ class FeaturePipeline:
         """
         if chunk.data.shape[0] != self.n_channels:
             raise ValueError(f"chunk has {chunk.data.shape[0]} channels, expected {self.n_channels}")
-        blocks = [self._power.process(self._filters.process(piece)) for piece in self._health.process(chunk)]
+        blocks = [self._compute(piece) for piece in self._health.process(chunk)]
         if len(blocks) == 1:
             return blocks[0]
         return feature_blocks.join(blocks) if blocks else self.flush()
+
+    def _compute(self, chunk: Chunk) -> FeatureBlock:
+        """Compute every block of features on samples that have passed the health stage."""
+        values, referenced = [], {}
+        for settings, bank, window in self._blocks:
+            if settings.reference not in referenced:
+                data = rereference(chunk.data, settings.reference, self._neighbours)
+                referenced[settings.reference] = replace(chunk, data=data)
+            values.append(window.process(bank.process(referenced[settings.reference])))
+        decisions = self._grid.process(chunk)
+        return replace(decisions, values=values[0] if len(values) == 1 else np.concatenate(values, axis=1))
 
     def flush(self) -> FeatureBlock:
         """Return what is held back: nothing, since a decision is made at its window's last sample."""
@@ -97,6 +112,12 @@ class FeaturePipeline:
             quality=np.empty(0, np.uint8),
             values=np.empty((0, self.n_features), np.float32),
         )
+
+
+def _make_window(block: BlockSettings, n_channels: int, hop_samples: int) -> WindowPower | DelayedAmplitude:
+    if isinstance(block, PowerSettings):
+        return WindowPower(len(block.filters) * n_channels, hop_samples, block)
+    return DelayedAmplitude(len(block.filters), n_channels, hop_samples, block)
 
 
 class Detector:
@@ -129,6 +150,9 @@ class Detector:
         self._features = FeaturePipeline(
             len(model.metadata.ch_names), model.metadata.sfreq, model.metadata.health, model.metadata.features
         )
+        normaliser = model.metadata.features.normaliser
+        hop_s = model.metadata.features.hop_samples / model.metadata.sfreq
+        self._normaliser = Normaliser(normaliser, hop_s) if normaliser else None
         self._decision = DecisionStage(model.metadata.decisions)
         self.event_names = tuple(event.name for event in model.metadata.events)
 
@@ -160,6 +184,8 @@ class Detector:
     def reset(self) -> None:
         """Return to the state before the first sample."""
         self._features.reset()
+        if self._normaliser:
+            self._normaliser.reset()
         self._decision.reset()
 
     def process(self, chunk: Chunk) -> Decisions:
@@ -182,17 +208,19 @@ class Detector:
         return self.decide(self._features.flush())
 
     def decide(self, block: FeatureBlock) -> Decisions:
-        """Run model and decision rule on features that are already there.
+        """Run normaliser, model and decision rule on features that are already there.
 
         Parameters
         ----------
         block : FeatureBlock
-            The features of the next decisions.
+            The features of the next decisions, as `FeaturePipeline` gives them.
 
         Returns
         -------
         Decisions
         """
+        if self._normaliser:
+            block = self._normaliser.process(block)
         if not block.quality.any():
             outputs = self.model.predict(block.values)
         else:

@@ -1,15 +1,22 @@
 """The settings of each stage, as one ONNX file carries them.
 
-Plain frozen dataclasses without a library behind them: the stages take them, `stages/model.py` validates them when a
-file is read. All durations are stored in samples, so that a setting means the same whatever the chunk size.
+Plain frozen dataclasses: the stages take them, pydantic validates them when a file is read (`stages/metadata.py`).
+All durations are stored in samples, so that a setting means the same whatever the chunk size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field
 
 SFREQ_TOLERANCE = 1e-3  # relative; clocks of amplifiers differ by less, sampling rates that people choose by more
+
+# How channels are referenced: as the recording has them; to their average (CAR); or to the mean of the four nearest of
+# each, the small Laplacian of McFarland et al. 1997, doi:10.1016/S0013-4694(97)00022-2.
+Reference = Literal["as recorded", "average", "laplacian"]
+REFERENCES: tuple[str, ...] = get_args(Reference)
 
 _STRICT = {"extra": "forbid"}  # read by pydantic when a model file is validated
 
@@ -96,34 +103,212 @@ class FilterSettings:
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class PowerSettings:
     """Average power of each filter's output of each channel in a sliding window.
+
+    Parameters
+    ----------
+    filters : tuple of FilterSettings
+        The bank; features are ordered filter by filter, within a filter channel by channel.
+    window_samples : int
+        Length of the window.
+    log : bool
+        Take the base-10 logarithm of the power (dB / 10 re 1 µV²); raw power in µV² otherwise.
+    reference : str
+        One of `REFERENCES`, applied before the filters.
+    """
+
+    filters: tuple[FilterSettings, ...]
+    window_samples: int
+    log: bool
+    reference: Reference = "as recorded"
+    kind: Literal["power"] = "power"
+
+    __pydantic_config__: ClassVar[dict] = _STRICT
+
+    def __post_init__(self) -> None:
+        _check_bank(self.filters, self.reference)
+        if self.window_samples < 1:
+            raise ValueError("window_samples must be at least 1")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each channel gives, in order."""
+        return tuple(one.label + _reference_suffix(self.reference) for one in self.filters)
+
+    @property
+    def description(self) -> str:
+        """The block in words."""
+        unit = "log10 of the average power" if self.log else "average power"
+        return f"{unit} in {_list_bands(self.filters)}, referenced {self.reference}"
+
+
+@dataclass(frozen=True)
+class AmplitudeSettings:
+    """The filtered signal itself, now and at chosen delays, in µV.
+
+    Parameters
+    ----------
+    filters : tuple of FilterSettings
+        The bank.
+    delays_samples : tuple of int
+        How long before the decision each value is taken; ascending, 0 is the decision's own sample.
+    n_cosines : int
+        0 for the values themselves; otherwise so many coefficients of the orthonormal cosine transform (DCT-II) over
+        the delays, from the latest value to the earliest: level, slope, curvature and so on. They are less correlated
+        than the values, so that a shrunken covariance loses less of the slow potentials' shape.
+    reference : str
+        One of `REFERENCES`, applied before the filters.
+
+    Notes
+    -----
+    Features are ordered filter by filter, within a filter by delay or cosine, within those channel by channel.
+    """
+
+    filters: tuple[FilterSettings, ...]
+    delays_samples: tuple[int, ...] = (0,)
+    n_cosines: int = 0
+    reference: Reference = "as recorded"
+    kind: Literal["amplitude"] = "amplitude"
+
+    __pydantic_config__: ClassVar[dict] = _STRICT
+
+    def __post_init__(self) -> None:
+        _check_bank(self.filters, self.reference)
+        if not self.delays_samples or min(self.delays_samples) < 0:
+            raise ValueError("delays_samples needs at least one delay, and none below 0")
+        if sorted(set(self.delays_samples)) != list(self.delays_samples):
+            raise ValueError("delays_samples must be ascending and different")
+        if not 0 <= self.n_cosines <= len(self.delays_samples):
+            raise ValueError(f"n_cosines must be 0 to the number of delays, found {self.n_cosines}")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples that a feature looks back on, its own included; the filters' memory comes on top."""
+        return self.delays_samples[-1] + 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each channel gives, in order."""
+        taken = (
+            [f"cosine {k}" for k in range(self.n_cosines)]
+            if self.n_cosines
+            else [f"{n} samples before" if n else "now" for n in self.delays_samples]
+        )
+        suffix = _reference_suffix(self.reference)
+        return tuple(f"{one.label} amplitude {each}{suffix}" for one in self.filters for each in taken)
+
+    @property
+    def description(self) -> str:
+        """The block in words."""
+        what = (
+            f"{self.n_cosines} cosine coefficients over {len(self.delays_samples)} values"
+            if self.n_cosines
+            else f"value now and at {len(self.delays_samples) - 1} delays"
+            if len(self.delays_samples) > 1
+            else "value now"
+        )
+        return f"amplitude in {_list_bands(self.filters)}: {what}, referenced {self.reference}"
+
+
+BlockSettings = PowerSettings | AmplitudeSettings
+
+
+@dataclass(frozen=True)
+class NormaliserSettings:
+    """A running mean and variance of each feature, against drift.
+
+    Parameters
+    ----------
+    time_constant_s : float
+        After so many seconds of valid signal a value's weight in mean and variance has fallen to 1/e.
+    mean, variance : tuple of float
+        Where each feature's mean and variance begin: those of the training windows. Empty before training.
+    """
+
+    time_constant_s: float
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
+
+    __pydantic_config__: ClassVar[dict] = _STRICT
+
+    def __post_init__(self) -> None:
+        if not self.time_constant_s > 0:
+            raise ValueError(f"time_constant_s must be above 0, found {self.time_constant_s}")
+        if len(self.mean) != len(self.variance):
+            raise ValueError("mean and variance must have one value a feature each")
+        if any(value < 0 for value in self.variance):
+            raise ValueError("variance must not be negative")
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is computed of the signal for each decision.
 
     Parameters
     ----------
     name : str
         Name of the feature set, such as ``power`` or ``2019``.
-    filters : tuple of FilterSettings
-        The bank; features are ordered filter by filter, within a filter channel by channel.
-    window_samples, hop_samples : int
-        Length of the window, and distance between decisions.
-    log : bool
-        Take the base-10 logarithm of the power (dB / 10 re 1 µV²); raw power in µV² otherwise.
+    blocks : tuple of PowerSettings or AmplitudeSettings
+        Their features one after another.
+    hop_samples : int
+        Distance between decisions.
+    neighbours : tuple of tuple of int
+        For each channel the indices of those around it, for the Laplacian reference; empty where no block uses it.
+    normaliser : NormaliserSettings or None
+        Applied to all features; None leaves them as they are.
     """
 
     name: str
-    filters: tuple[FilterSettings, ...]
-    window_samples: int
+    blocks: tuple[Annotated[BlockSettings, Field(discriminator="kind")], ...]
     hop_samples: int
-    log: bool
+    neighbours: tuple[tuple[int, ...], ...] = ()
+    normaliser: NormaliserSettings | None = None
 
     __pydantic_config__: ClassVar[dict] = _STRICT
 
     def __post_init__(self) -> None:
-        if not self.filters:
-            raise ValueError("a feature set needs at least one filter")
-        if self.window_samples < 1 or self.hop_samples < 1:
-            raise ValueError("window_samples and hop_samples must be at least 1")
+        if not self.blocks:
+            raise ValueError("a feature set needs at least one block")
+        if self.hop_samples < 1:
+            raise ValueError("hop_samples must be at least 1")
+        if bool(self.neighbours) != any(block.reference == "laplacian" for block in self.blocks):
+            raise ValueError("neighbours go with the laplacian reference, and it with them")
+        if any(not each for each in self.neighbours):
+            raise ValueError("neighbours: each channel needs at least one")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples that a decision looks back on, beside the filters' memory."""
+        return max(block.window_samples for block in self.blocks)
+
+    @property
+    def filters(self) -> tuple[FilterSettings, ...]:
+        """Every filter of every block."""
+        return tuple(one for block in self.blocks for one in block.filters)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each channel gives, in order: the features are these times the channels."""
+        return tuple(label for block in self.blocks for label in block.labels)
+
+
+def _check_bank(filters: tuple[FilterSettings, ...], reference: str) -> None:
+    if not filters:
+        raise ValueError("a block needs at least one filter")
+    if reference not in REFERENCES:
+        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, found {reference}")
+
+
+def _reference_suffix(reference: str) -> str:
+    return "" if reference == "as recorded" else f" {reference}"
+
+
+def _list_bands(filters: tuple[FilterSettings, ...]) -> str:
+    orders = {one.order for one in filters}
+    if len(orders) == 1:
+        return f"{', '.join(one.label for one in filters)} (order {orders.pop()})"
+    return ", ".join(f"{one.label} (order {one.order})" for one in filters)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def join(outputs) -> dict[str, np.ndarray]:
     joined: dict[str, np.ndarray] = {}
     if not outputs:
         return joined
+    if isinstance(outputs[0], np.ndarray):
+        return {"values": np.concatenate(outputs)}
     for field in fields(outputs[0]):
         values = [getattr(output, field.name) for output in outputs]
         if isinstance(values[0], np.ndarray):

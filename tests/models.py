@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.settings import (
+    DecisionSettings,
+    EventSettings,
+    FeatureSettings,
+    FilterSettings,
+    HealthSettings,
+    PowerSettings,
+)
 from streamdetect.stages.model import ModelMetadata, Training, TrainingRecording, name_features
 
 EVENTS = ("HandStart", "LiftOff", "Replace")
@@ -25,7 +32,7 @@ def make_metadata(
     **changes: object,
 ) -> ModelMetadata:
     bank = tuple(FilterSettings(None, 30.0 / (1 + index)) for index in range(n_filters))
-    features = FeatureSettings("power", bank, window_samples, hop_samples, log)
+    features = FeatureSettings("power", (PowerSettings(bank, window_samples, log),), hop_samples)
     names = EVENTS[:n_events]
     fields = {
         "name": "tiny",

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 
+FEATURES_HELP = (
+    "power, bands, lowpass, mrcp, erd or wide, several joined with + (and +adaptive for a running normaliser); 2019; "
+    "or auto, which chooses on the training recordings."
+)
+
+
 def say(message: str) -> None:
     """Print a line about the work to stderr; figures go to stdout."""
     typer.echo(message, err=True)

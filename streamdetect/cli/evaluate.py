@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamdetect.cli.console import (
+    FEATURES_HELP,
     check_outputs,
     n_cores,
     needs_extra,
@@ -50,7 +51,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME[=DESC,DESC]", help="As for train; a model knows its events.", show_default=False),
     ] = None,
-    features: Annotated[str, typer.Option(metavar="NAME", help="power, bands or 2019.")] = "power",
+    features: Annotated[str, typer.Option(metavar="NAME", help=FEATURES_HELP)] = "power",
     protocol: Annotated[
         Protocol, typer.Option(help="random-split is the 2019 way: it measures memory, not detection.")
     ] = Protocol.HELD_OUT,
@@ -73,6 +74,7 @@ def evaluate(
     With --model on recordings that it has not seen, with --cross-validate by holding out each recording in turn.
     """
     from streamdetect.errors import InputError
+    from streamdetect.scoring.luck import verdicts
     from streamdetect.scoring.tables import published_table, score_table
 
     if (model is None) != (cross_validate or protocol is Protocol.RANDOM_SPLIT):
@@ -109,7 +111,9 @@ def evaluate(
         )
         metadata = None
     console = table_console(json)
-    console.print(score_table(scores, control_scores))
+    # An in-sample or random-split score is memory: chance is asked about on held-out recordings only.
+    luck = verdicts(outcomes, seed=seed) if scores["protocol"] == Protocol.HELD_OUT else {}
+    console.print(score_table(scores, control_scores, luck))
     if protocol is Protocol.RANDOM_SPLIT:
         console.print(published_table(scores))
     elif cross_validate:
@@ -125,10 +129,12 @@ def evaluate(
             outcomes=outcomes,
             metadata=metadata,
             controls=control_scores,
+            luck=luck,
             excerpt=cut_excerpt(opened[0], outcomes[0]),
         )
         say(f"wrote {report}")
-    write_json(json, scores | {"controls": control_scores})
+    figures = {name: each.figures() for name, each in luck.items()}
+    write_json(json, scores | {"controls": control_scores, "luck": figures})
 
 
 def open_recordings(paths: Sequence[Path]) -> list[Recording]:
@@ -199,21 +205,32 @@ def _score_training(
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, Any]]:
     with needs_extra("train"):
         from streamdetect.training import protocols
+        from streamdetect.training.choose import make_trainers
         from streamdetect.training.trainer import Trainer, TrainingSettings
+        from streamdetect.training.windows import LabelledWindows
+    from streamdetect.errors import InputError
     from streamdetect.events import check_events
     from streamdetect.scoring.metrics import score
     from streamdetect.training.windows import choose_channels
 
     check_events(recordings, events)
     settings = TrainingSettings(events=events, **options)
-    trainer = Trainer(choose_channels(recordings, *names), recordings[0].info.sfreq, settings)
+    trainers = make_trainers(choose_channels(recordings, *names), recordings[0].info.sfreq, settings)
+    if protocol is Protocol.RANDOM_SPLIT and len(trainers) > 1:
+        raise InputError("--features auto: choosing needs --protocol held-out; name the features for random-split")
     with progress() as bar:
         task = bar.add_task("reading and filtering", total=len(recordings))
-        windows = trainer.label(recordings, on_recording=lambda _: bar.advance(task))
-        bar.update(task, description="training")
+
+        def label(trainer: Trainer) -> list[LabelledWindows]:
+            bar.update(task, completed=0, description="reading and filtering")
+            windows = trainer.label(recordings, on_recording=lambda _: bar.advance(task))
+            bar.update(task, description=f"training on {trainer.features.name}")
+            return windows
+
         if protocol is Protocol.RANDOM_SPLIT:
-            return {"protocol": protocol.value, **protocols.random_split(trainer, windows)}, [], {}
-        outcomes, grouped_by = protocols.cross_validate(trainer, windows)
+            return {"protocol": protocol.value, **protocols.random_split(trainers[0], label(trainers[0]))}, [], {}
+        outcomes, grouped_by, chosen = protocols.cross_validate_choice(trainers, label)
         scores = score(outcomes, dict.fromkeys(settings.event_names, 0.5))
-        control_scores = protocols.controls(trainer, recordings, windows) if with_controls else {}
-    return {"protocol": protocol.value, "grouped_by": grouped_by, **scores}, outcomes, control_scores
+        control_scores = protocols.controls(trainers, recordings, label(trainers[0])) if with_controls else {}
+    found = {"protocol": protocol.value, "grouped_by": grouped_by, **({"chosen": chosen} if chosen else {}), **scores}
+    return found, outcomes, control_scores

@@ -12,6 +12,7 @@ import typer
 
 from streamdetect import __version__
 from streamdetect.cli.bench import bench
+from streamdetect.cli.calibrate import calibrate
 from streamdetect.cli.console import say
 from streamdetect.cli.demo import demo
 from streamdetect.cli.evaluate import evaluate
@@ -21,11 +22,15 @@ from streamdetect.cli.monitor import monitor
 from streamdetect.cli.play import play
 from streamdetect.cli.replay import replay
 from streamdetect.cli.simulate import simulate
+from streamdetect.cli.simulate_subject import simulate_subject
 from streamdetect.cli.streams import streams
 from streamdetect.cli.train import train
 from streamdetect.errors import StreamdetectError
 
-COMMANDS = (demo, simulate, train, export, evaluate, replay, play, streams, monitor, inspect, bench)
+COMMANDS = (
+    *(demo, simulate, calibrate, train, export, evaluate, replay),
+    *(play, simulate_subject, streams, monitor, inspect, bench),
+)
 PLUGIN_GROUP = "streamdetect.commands"
 BAD_INPUT, INTERRUPTED = 2, 130
 

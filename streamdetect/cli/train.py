@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamdetect.cli.console import (
+    FEATURES_HELP,
     check_outputs,
     n_cores,
     needs_extra,
@@ -20,6 +23,12 @@ from streamdetect.cli.console import (
     table_console,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamdetect.sources.recording import Recording
+    from streamdetect.training.trainer import TrainingSettings
 
 
 def train(
@@ -36,19 +45,37 @@ def train(
             show_default=False,
         ),
     ] = None,
-    features: Annotated[str, typer.Option(metavar="NAME", help="power, bands or 2019.")] = "power",
+    features: Annotated[str, typer.Option(metavar="NAME", help=FEATURES_HELP)] = "power",
     channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out.")] = None,
     stride: Annotated[
         float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0, max=60.0)
     ] = 0.1,
+    event_duration: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Take events that the recordings give no duration, such as the markers in XDF files, as lasting so "
+            "many seconds. Without it they are moments, labelled 0.15 s to each side.",
+            min=0.0,
+        ),
+    ] = None,
     false_alarms_per_min: Annotated[
         float, typer.Option(metavar="N", help="What the threshold may cost on held-out recordings.", min=0.0)
     ] = 1.0,
-    dwell: Annotated[float, typer.Option(metavar="S", help="Hold the threshold for so long.", min=0.0, max=60.0)] = 0.1,
+    dwell: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Hold the threshold for so long; chosen with it by default.", min=0.0, max=60.0),
+    ] = None,
     refractory: Annotated[
-        float, typer.Option(metavar="S", help="No detection for so long after one.", min=0.0, max=3600.0)
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="No detection for so long after one; chosen with the threshold by default.",
+            min=0.0,
+            max=3600.0,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     keep_sklearn: Annotated[
@@ -63,22 +90,11 @@ def train(
     trained probabilities.
     """
     with needs_extra("train"):
-        from streamdetect.training.card import CARD_MARK
-        from streamdetect.training.export import export_model, save_estimator
-        from streamdetect.training.fit import train as fit_model
         from streamdetect.training.trainer import TrainingSettings
     from streamdetect.cli.evaluate import choose_events, open_recordings
-    from streamdetect.errors import InputError
-    from streamdetect.scoring.tables import score_table
 
-    if out.suffix != ".onnx":
-        raise InputError(f"--out {out}: a model file's name must end in .onnx")
-    card = out.with_suffix(".md")
-    check_outputs(recordings, out=out, card=card, keep_sklearn=keep_sklearn, report=report, json=json)
-    if card.exists() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(f"--out {out}: its model card would replace {card}, which is something else; rename one")
-    started = time.monotonic()
-    opened = open_recordings(recordings)
+    check_outputs(recordings, **model_files(out), keep_sklearn=keep_sklearn, report=report, json=json)
+    opened = [give_duration(one, event_duration) for one in open_recordings(recordings)]
     settings = TrainingSettings(
         events=choose_events(event, opened),
         features=features,
@@ -89,14 +105,99 @@ def train(
         seed=seed,
         n_jobs=jobs or n_cores(),
     )
+    figures = train_and_export(
+        opened,
+        settings,
+        out,
+        channels=split_names(channels),
+        exclude=split_names(exclude),
+        keep_sklearn=keep_sklearn,
+        report=report,
+        console=table_console(json),
+    )
+    write_json(json, figures)
+
+
+def model_files(out: Path) -> dict[str, Path]:
+    """Return the files that a training writes, as `check_outputs` takes them: the model and its card.
+
+    Raises
+    ------
+    InputError
+        The name is no model file's, or the card would replace a file of someone else's.
+    """
+    from streamdetect.errors import InputError
+    from streamdetect.training.card import CARD_MARK
+
+    if out.suffix != ".onnx":
+        raise InputError(f"--out {out}: a model file's name must end in .onnx")
+    card = out.with_suffix(".md")
+    if card.is_file() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"--out {out}: its model card would replace {card}, which is something else; rename one")
+    return {"out": out, "card": card}
+
+
+def give_duration(recording: Recording, duration_s: float | None) -> Recording:
+    """Let events without a duration last so many seconds, or until the recording ends; None leaves them alone."""
+    if duration_s is None:
+        return recording
+    end = recording.n_times / recording.info.sfreq
+    notes = (
+        note if note.duration > 0 else replace(note, duration=max(0.0, min(duration_s, end - note.onset)))
+        for note in recording.annotations
+    )
+    return replace(recording, annotations=tuple(notes))
+
+
+def train_and_export(
+    opened: Sequence[Recording],
+    settings: TrainingSettings,
+    out: Path,
+    *,
+    channels: tuple[str, ...],
+    exclude: tuple[str, ...],
+    keep_sklearn: Path | None = None,
+    report: Path | None = None,
+    console: Console,
+) -> dict[str, Any]:
+    """Train, write the model and what belongs to it, and print the scores.
+
+    Parameters
+    ----------
+    opened : sequence of Recording
+        What to train on.
+    settings : TrainingSettings
+        What to detect, and how.
+    out : Path
+        The model file; its card goes beside it.
+    channels, exclude : tuple of str
+        Channels to take, all if empty, and to leave out.
+    keep_sklearn, report : Path or None
+        Where to write the estimator and the report.
+    console : rich.console.Console
+        Where the table goes.
+
+    Returns
+    -------
+    dict
+        Every figure that was printed.
+    """
+    with needs_extra("train"):
+        from streamdetect.training.export import export_model, save_estimator
+        from streamdetect.training.fit import train as fit_model
+    from streamdetect.scoring.luck import verdicts
+    from streamdetect.scoring.tables import score_table
+
+    started = time.monotonic()
     with progress() as bar:
         task = bar.add_task("reading and filtering", total=len(opened))
         trained = fit_model(
             opened,
             settings,
             name=out.stem,
-            channels=split_names(channels),
-            exclude=split_names(exclude),
+            channels=channels,
+            exclude=exclude,
+            with_needs=report is not None,
             command=shlex.join(["streamdetect", *sys.argv[1:]]),
             on_recording=lambda recording: bar.update(
                 task,
@@ -107,6 +208,8 @@ def train(
     exported = export_model(trained.estimator, trained.windows, trained.metadata, out)
     if keep_sklearn is not None:
         save_estimator(trained.estimator, trained.windows, trained.metadata, keep_sklearn)
+    controls = {"clock": trained.clock_auc}
+    luck = verdicts(trained.outcomes, seed=settings.seed)
     if report is not None:
         from streamdetect.scoring.report import write_report
 
@@ -116,27 +219,27 @@ def train(
             scores=dict(trained.metadata.scores),
             outcomes=trained.outcomes,
             metadata=trained.metadata,
-            controls={"clock": trained.clock_auc},
+            controls=controls,
+            luck=luck,
+            needs=trained.needs,
+            max_false_alarms_per_min=settings.false_alarms_per_min,
         )
     seconds = time.monotonic() - started
-    controls = {"clock": trained.clock_auc}
-    table_console(json).print(score_table(dict(trained.metadata.scores), controls))
+    console.print(score_table(dict(trained.metadata.scores), controls, luck))
     say(
-        f"wrote {out} and {card.name} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; "
+        f"wrote {out} and {out.with_suffix('.md').name} ({exported.n_bytes / 1e6:.1f} MB) in {seconds:.0f} s; "
         f"ONNX Runtime and scikit-learn differ by at most {exported.max_difference:.1e} on {exported.n_windows:,} "
         "windows, no decision flips"
     )
     rules = zip(settings.event_names, trained.metadata.decisions, strict=True)
     thresholds = {name: rule.threshold for name, rule in rules}
-    write_json(
-        json,
-        {
-            **trained.metadata.scores,
-            "controls": controls,
-            "thresholds": thresholds,
-            "model": str(out),
-            "seconds_taken": seconds,
-            "parity": {"max_difference": exported.max_difference, "n_windows": exported.n_windows},
-            "n_bytes": exported.n_bytes,
-        },
-    )
+    return {
+        **trained.metadata.scores,
+        "controls": controls,
+        "luck": {name: one.figures() for name, one in luck.items()},
+        "thresholds": thresholds,
+        "model": str(out),
+        "seconds_taken": seconds,
+        "parity": {"max_difference": exported.max_difference, "n_windows": exported.n_windows},
+        "n_bytes": exported.n_bytes,
+    }

@@ -1,4 +1,6 @@
-"""Figures of the report, each a pure function from data to a matplotlib figure.
+"""Figures of the signal and of the scores by decision, each a pure function from data to a matplotlib figure.
+
+Those of the scores by event are in `streamdetect.scoring.event_figures`.
 
 Colours are those of Okabe and Ito, told apart by colour-blind readers too; lines also differ in dashes.
 """
@@ -7,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk
 from streamdetect.events import Annotation
+from streamdetect.scoring.calibration import reliability
 from streamdetect.scoring.controls import RecordingLike
 from streamdetect.scoring.metrics import Outcome, Pool, area_under_roc, match_outcome
-from streamdetect.scoring.operating import OperatingCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,83 +205,49 @@ def roc_figure(pooled: Pool, event: str, protocol: str) -> Figure:
     return figure
 
 
-def operating_figure(curve: OperatingCurve, scores: Mapping[str, Any], event: str, threshold: float) -> Figure:
-    """Draw event recall against false alarms a minute, with the chosen point.
+def reliability_figure(pooled: Pool, event: str, protocol: str) -> Figure:
+    """Draw how often the event was going on where the vote gave it a certain probability.
 
     Parameters
     ----------
-    curve : OperatingCurve
-        From `operating_curve`.
-    scores : mapping
-        The event's scores: what the chosen threshold gives.
-    event : str
+    pooled : Pool
+        Valid decisions and labels.
+    event, protocol : str
         For the title.
-    threshold : float
-        The chosen threshold.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Above, observed rate against predicted probability, on axes that reach as far as the bins do; below, how many
+        decisions there are at each probability.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
-    axis = figure.subplots()
-    axis.plot(curve.false_alarms_per_min, curve.event_recall, ".-", color=BLUE, linewidth=1.2, label="other thresholds")
-    found, rate = scores["event_recall"], scores["false_alarms_per_min"]
-    if found is not None and rate is not None:
-        axis.plot(
-            [rate],
-            [found],
-            "o",
-            markersize=11,
-            color=VERMILION,
-            markeredgecolor="black",
-            label=f"chosen threshold {threshold:.3g}:\n{found:.0%} of events, {rate:.2g} false alarms/min",
-            zorder=3,
+    found = reliability(pooled.labels, pooled.probability)
+    figure = Figure(figsize=(5.6, 6.6), layout="constrained")
+    rates, counts = figure.subplots(2, 1, height_ratios=[3, 1])
+    rates.set_title(f"{event}: reliability of the vote\n{_wrap(protocol, 60)}", fontsize=10)
+    if len(found.counts):
+        rates.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="as predicted")
+        label = (
+            f"calibration error {found.expected_calibration_error:.3f}\nBrier score {found.brier:.3f} "
+            f"(base rate alone: {found.brier_of_base_rate:.3f})"
         )
-    reach = max(2.0, 2.5 * (rate or 0.0))
-    axis.set(xlim=(-0.02 * reach, reach), ylim=(-0.02, 1.04))
-    axis.set(xlabel="false alarms per minute of valid signal", ylabel="part of the events found")
-    axis.set_title(f"{event}: what each threshold would give", fontsize=11)
-    axis.legend(fontsize=9, loc="lower right")
-    axis.grid(color="0.9")
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def lag_figure(outcomes: Sequence[Outcome], event: str) -> Figure:
-    """Draw how long after the onset events are detected.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Decisions and detections.
-    event : str
-        Name of the event.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    lags = np.concatenate([match_outcome(each, event).lag_s for each in outcomes])
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axis = figure.subplots()
-    if len(lags):
-        axis.hist(lags, bins=min(30, max(5, round(2 * np.sqrt(len(lags))))), color=SKY, edgecolor="white")
-        median, late = np.median(lags), np.percentile(lags, 95)
-        axis.axvline(median, color="black", linewidth=2, label=f"median {median:.2f} s")
-        axis.axvline(late, color=VERMILION, linestyle="--", linewidth=2, label=f"95th percentile {late:.2f} s")
-        axis.legend(fontsize=9)
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        rates.plot(found.predicted, found.observed, "o-", color=BLUE, linewidth=1.6, markersize=6, label=label)
+        rates.legend(fontsize=9, loc="upper left")
+        reach = min(1.0, 1.25 * max(found.predicted.max(), found.observed.max(), 0.04))
+        rates.set(xlim=(-0.02 * reach, 1.02 * reach), ylim=(-0.02 * reach, 1.02 * reach))
+        bins = np.linspace(0, 1, 41)
+        inside = (pooled.probability[~pooled.labels], pooled.probability[pooled.labels])
+        counts.hist(inside, bins, histtype="step", color=["0.5", VERMILION], label=["no event", event], log=True)
+        counts.legend(fontsize=9, loc="upper right")
     else:
-        axis.text(0.5, 0.5, "no event was detected", ha="center", va="center", transform=axis.transAxes)
-    axis.set(xlabel="lag: detection minus onset (s)", ylabel="detected events")
-    axis.set_title(f"{event}: {len(lags)} detected events", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
+        rates.text(0.5, 0.5, "no valid decision", ha="center", va="center", transform=rates.transAxes)
+    rates.set(xlabel="predicted probability (mean of the bin)", ylabel="observed rate")
+    counts.set(xlabel="predicted probability", ylabel="windows", xlim=(-0.01, 1.01))
+    for axis in (rates, counts):
+        axis.grid(color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

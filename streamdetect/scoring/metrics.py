@@ -175,6 +175,31 @@ def match_detections(detection_times: ArrayLike, events: Sequence[Annotation]) -
     return Matching(event_index, is_extra, times[hit] - onsets[event_index[hit]])
 
 
+def in_match_window(times: ArrayLike, events: Sequence[Annotation]) -> NDArray[np.bool_]:
+    """Say at which times a detection would belong to an event; at any other it is a false alarm.
+
+    Parameters
+    ----------
+    times : array of float, shape (n,)
+        In s after the recording's first sample.
+    events : sequence of Annotation
+        The event's occurrences.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Examples
+    --------
+    >>> in_match_window([0.8, 0.9, 2.0, 2.1], [Annotation(1.0, 0.0, "HandStart")]).tolist()
+    [False, True, True, False]
+    """
+    starts, ends = _match_windows(events)
+    n_begun = np.searchsorted(np.sort(starts), times, side="right")
+    n_over = np.searchsorted(np.sort(ends), times, side="left")
+    return n_begun > n_over
+
+
 def match_outcome(outcome: Outcome, event: str) -> Matching:
     """Match the detections that a detector made on a recording with the occurrences of an event.
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from streamdetect.scoring.figures import (
-    Excerpt,
-    confusion_figure,
-    excerpt_figure,
-    lag_figure,
-    operating_figure,
-    roc_figure,
-)
+from streamdetect.scoring.event_figures import lag_figure, operating_figure
+from streamdetect.scoring.figures import Excerpt, confusion_figure, excerpt_figure, reliability_figure, roc_figure
+from streamdetect.scoring.learning import Needs, ablation_figure, learning_figure
+from streamdetect.scoring.luck import Luck
 from streamdetect.scoring.metrics import Outcome, pool
-from streamdetect.scoring.operating import OperatingCurve, operating_curve
+from streamdetect.scoring.operating import FALSE_ALARM_LIMITS, OperatingCurve, operating_curve, operating_points
 from streamdetect.scoring.page import figure_html, save_page, table_html
 from streamdetect.scoring.scalp import scalp_figure
-from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING, Controls, is_random_split, list_warnings, score_rows
+from streamdetect.scoring.tables import (
+    LUCK_CAPTION,
+    RANDOM_SPLIT_WARNING,
+    Controls,
+    is_random_split,
+    list_warnings,
+    luck_rows,
+    score_rows,
+)
 from streamdetect.stages.metadata import ModelMetadata
 
 _TABLE_CAPTION = (
@@ -41,10 +46,30 @@ _ROC_CAPTION = (
     "falls. Right: how many of the windows above the threshold are right. With rare events the right one is stricter."
 )
 _OPERATING_CAPTION = (
-    "Each dot is a threshold. Left and up is better; the large dot is the threshold that the model uses. It may lie "
-    "beside the line where the threshold was chosen anew in each fold."
+    "Each dot is a threshold, at the model's dwell and refractory time; the axis is logarithmic above 0.1. Above, left "
+    "and up is better; below, left and down. The large dot is what the model's threshold gives. It may lie beside the "
+    "line where the rule was chosen anew in each fold."
+)
+_POINTS_CAPTION = (
+    "The threshold that finds most events at each limit on false alarms per minute, and what it gives. Each is the "
+    "best on these very decisions: expect a little less on a new recording. A dash: no threshold keeps the limit, or "
+    "nothing is found."
+)
+_RELIABILITY_CAPTION = (
+    "Above: windows in bins of equal count by the probability that the vote gives them, and how often the event was "
+    "going on in each. On the line a probability means what it says; below it, the vote promises too much. Calibration "
+    "error: the mean distance from the line. Brier score: mean squared error, to be compared with that of always "
+    "giving the event's overall rate. Below: windows at each probability."
 )
 _LAG_CAPTION = "How long after its onset each found event was detected; negative: before it, at most 0.15 s."
+_LEARNING_CAPTION = (
+    "The same training on the first part of each fold's signal, as a shorter session would have given it. Where the "
+    "line still rises, more calibration helps."
+)
+_ABLATION_CAPTION = (
+    "The same training without one part of the features, and the vote without one member. Left of the line: the part "
+    "helps. What lies inside the band may be chance."
+)
 _SCALP_CAPTION = (
     "Patterns of the linear members (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067) show where power "
     "changes with the event; the forest's importance shows where it looks, and has no sign. Maps interpolate between "
@@ -63,6 +88,9 @@ def write_report(
     excerpt: Excerpt | None = None,
     curves: Mapping[str, OperatingCurve] | None = None,
     random_split: Mapping[str, Any] | None = None,
+    max_false_alarms_per_min: float | None = None,
+    luck: Mapping[str, Luck] | None = None,
+    needs: Needs | None = None,
 ) -> Path:
     """Write scores, figures, settings and provenance as one HTML file.
 
@@ -86,6 +114,12 @@ def write_report(
         For each event; computed where missing.
     random_split : mapping, optional
         Scores of the random-split protocol, shown last and under their warning.
+    max_false_alarms_per_min : float, optional
+        The limit that the thresholds were chosen for, marked in the operating curve.
+    luck : mapping of str to Luck, optional
+        For each event whether it is better than luck.
+    needs : Needs, optional
+        What the training would score with less of everything.
 
     Returns
     -------
@@ -104,7 +138,9 @@ def write_report(
     thresholds = {name: each.threshold for name, each in settings.items()}
     report = mne.Report(title=title, verbose="error")
     report.add_html(
-        _warnings_html(list_warnings(scores, controls)) + _scores_html(scores, controls), "Scores", tags=("scores",)
+        _warnings_html(list_warnings(scores, controls, luck)) + _scores_html(scores, controls) + _luck_html(luck),
+        "Scores",
+        tags=("scores",),
     )
     if excerpt is not None:
         drawn = figure_html(excerpt_figure(excerpt, thresholds), _EXCERPT_CAPTION)
@@ -112,12 +148,17 @@ def write_report(
     caution = _warnings_html([RANDOM_SPLIT_WARNING]) if is_random_split(scores) else ""
     for name, found in scores["events"].items():
         html = figure_html(confusion_figure(found["confusion"], name, protocol), _CONFUSION_CAPTION)
-        html += figure_html(roc_figure(pool(outcomes, name), name, protocol), _ROC_CAPTION)
+        pooled = pool(outcomes, name)
+        html += figure_html(roc_figure(pooled, name, protocol), _ROC_CAPTION)
+        html += figure_html(reliability_figure(pooled, name, protocol), _RELIABILITY_CAPTION)
         if found["event_recall"] is not None:
             curve = (curves or {}).get(name) or operating_curve(outcomes, name, settings[name])
-            html += figure_html(operating_figure(curve, found, name, thresholds[name]), _OPERATING_CAPTION)
+            figure = operating_figure(curve, found, name, settings[name], metadata.sfreq, max_false_alarms_per_min)
+            html += figure_html(figure, _OPERATING_CAPTION) + _points_html(curve, max_false_alarms_per_min)
             html += figure_html(lag_figure(outcomes, name), _LAG_CAPTION)
         report.add_html(caution + html, f"Event: {name}", tags=("scores", "event"))
+    if needs is not None:
+        report.add_html(_needs_html(needs, protocol), "What the training needs", tags=("scores",))
     if metadata.patterns:
         drawn = figure_html(scalp_figure(metadata), _SCALP_CAPTION)
         report.add_html(drawn, "What the model looks at", tags=("model",))
@@ -147,6 +188,26 @@ def _scores_html(scores: Mapping[str, Any], controls: Controls | None) -> str:
         f"{scores['n_invalid']:,} invalid ones left out; {scores['seconds'] / 60:.1f} minutes of valid signal."
     )
     return f"<p>{summary}</p>{table_html(heading, rows)}<p>{_TABLE_CAPTION}</p>"
+
+
+def _points_html(curve: OperatingCurve, asked: float | None) -> str:
+    heading = ["false alarms/min\nat most", "threshold", "events\nfound", "false\nalarms/min", "median\nlag (s)"]
+    return f"{table_html(heading, describe_points(curve, asked))}<p>{_POINTS_CAPTION}</p>"
+
+
+def _luck_html(luck: Mapping[str, Luck] | None) -> str:
+    return table_html(*luck_rows(luck)) + f"<p>{LUCK_CAPTION}</p>" if luck else ""
+
+
+def _needs_html(needs: Needs, protocol: str) -> str:
+    intervals = {
+        name: [(each[name].auc, each[name].low, each[name].high) for each in needs.by_minutes]
+        for name in needs.by_minutes[-1]
+    }
+    learning = learning_figure(needs.minutes, intervals, protocol=protocol)
+    full = {name: each[-1] for name, each in intervals.items()}
+    ablation = ablation_figure(needs.left_out, full, protocol=protocol)
+    return figure_html(learning, _LEARNING_CAPTION) + figure_html(ablation, _ABLATION_CAPTION)
 
 
 def _settings_html(metadata: ModelMetadata) -> str:
@@ -181,13 +242,16 @@ def describe_settings(metadata: ModelMetadata) -> list[list[str]]:
     list of list of str
     """
     features, sfreq = metadata.features, metadata.sfreq
-    unit = "log10 of average power" if features.log else "average power"
+    normaliser = features.normaliser
     return [
         ["sampling rate", f"{sfreq:g} Hz"],
-        ["channels", f"{len(metadata.ch_names)}, {metadata.reference}: {' '.join(metadata.ch_names)}"],
-        ["features", f"{features.name}: {unit}, {len(metadata.feature_names)} in all"],
-        ["filters", ", ".join(f"{each.label} (order {each.order})" for each in features.filters)],
-        ["window", describe_samples(features.window_samples, sfreq)],
+        ["channels", f"{len(metadata.ch_names)}: {' '.join(metadata.ch_names)}"],
+        ["features", f"{features.name}: {len(metadata.feature_names)} in all"],
+        *(
+            ["block", f"{block.description}; window {describe_samples(block.window_samples, sfreq)}"]
+            for block in features.blocks
+        ),
+        ["normaliser", f"time constant {normaliser.time_constant_s:g} s" if normaliser else "-"],
         ["hop", describe_samples(features.hop_samples, sfreq)],
         ["longest gap", describe_samples(metadata.health.max_gap_samples, sfreq)],
         ["members of the vote", " ".join(metadata.members) or "-"],
@@ -216,6 +280,34 @@ def describe_events(metadata: ModelMetadata) -> list[list[str]]:
         ]
         for event, each in zip(metadata.events, metadata.decisions, strict=True)
     ]
+
+
+def describe_points(curve: OperatingCurve, asked: float | None = None) -> list[list[str]]:
+    """Return operating points as rows: limit on false alarms, threshold, events found, false alarms and lag.
+
+    Parameters
+    ----------
+    curve : OperatingCurve
+        From `operating_curve`.
+    asked : float, optional
+        A limit on false alarms a minute that stands among the others, and is marked.
+
+    Returns
+    -------
+    list of list of str
+        One a limit, ascending; a dash for what is undefined.
+    """
+    rows = []
+    for limit in sorted({*FALSE_ALARM_LIMITS, *([] if asked is None else [asked])}):
+        label = f"{limit:g} (asked for)" if limit == asked else f"{limit:g}"
+        points = operating_points(curve, [limit])
+        if not points:
+            rows.append([label, "-", "-", "-", "-"])
+        for point in points:
+            recall = "-" if math.isnan(point.event_recall) else f"{point.event_recall:.0%}"
+            lag = "-" if math.isnan(point.lag_s) else f"{point.lag_s:.2f}"
+            rows.append([label, f"{point.threshold:.4g}", recall, f"{point.false_alarms_per_min:.2f}", lag])
+    return rows
 
 
 def describe_samples(n_samples: int, sfreq: float) -> str:

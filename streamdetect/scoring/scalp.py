@@ -24,7 +24,7 @@ _UNSIGNED_COLORMAP = "cividis"
 
 
 def channel_values(metadata: ModelMetadata, member: str, event: str) -> NDArray[np.float64]:
-    """Return how much a member looks at each band of each channel.
+    """Return how much a member looks at what each channel gives, band by band.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def channel_values(metadata: ModelMetadata, member: str, event: str) -> NDArray[
 
     Returns
     -------
-    ndarray, shape (n_filters, n_channels), float64
+    ndarray, shape (n_labels, n_channels), float64
         Relative to the largest magnitude, -1 to 1; an importance is 0 to 1.
     """
     values = np.array(metadata.patterns[member][event], dtype=np.float64)
     largest = np.abs(values).max()
-    return values.reshape(len(metadata.features.filters), -1) / (largest or 1.0)
+    return values.reshape(len(metadata.features.labels), -1) / (largest or 1.0)
 
 
 def make_montage(ch_names: Iterable[str]) -> mne.channels.DigMontage:
@@ -96,7 +96,7 @@ def scalp_figure(metadata: ModelMetadata) -> Figure:
         return figure
     montage = make_montage(metadata.ch_names)
     is_map = len(montage.ch_names) >= MIN_POSITIONS
-    bands = range(len(metadata.features.filters))
+    bands = range(len(metadata.features.labels))
     if len(members) * len(bands) <= MAX_COLUMNS:
         grid = [[(event, member, band) for member in members for band in bands] for event in metadata.event_names]
     else:
@@ -113,7 +113,7 @@ def scalp_figure(metadata: ModelMetadata) -> Figure:
             _draw_map(axis, metadata, values, montage, is_signed=member != "rf")
         else:
             _draw_bars(axis, metadata, values, is_signed=member != "rf")
-        axis.set_title(f"{event}\n{_KINDS[member]}, {metadata.features.filters[band].label}", fontsize=9)
+        axis.set_title(f"{event}\n{_KINDS[member]}, {metadata.features.labels[band]}", fontsize=9)
     left_out = [name for name in metadata.ch_names if name not in montage.ch_names]
     note = "Values relative to the largest of their event and member."
     if is_map:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from streamdetect.scoring.luck import Luck
+
 RANDOM_SPLIT_WARNING = (
     "Random split: measures memory, not detection: neighbouring windows overlap by more than 95 %, so that almost the "
     "same window is in the training and in the test part. Expect far less on a new recording."
@@ -22,6 +24,12 @@ MEMBERS = {"lda": "LDA", "rf": "RF", "lr": "LR"}
 CONTROLS = {"clock": "clock alone", "phase_randomised": "random phases"}
 # Oschmann 2019, "Boosting research with machine learning": windows of a random split.
 PUBLISHED_2019 = {"tn": 456263, "fp": 113, "fn": 3833, "tp": 9016}
+LUCK_CAPTION = (
+    "Whether the AUC may be luck. p: how often chance does as well, by moving the observed events in time, in blocks "
+    "of 30 s; above 0.05 (divided by the number of events where there are several) a model is no better than luck. The "
+    "interval is a bootstrap of whole recordings, or of trials where fewer than three hold the event; from fewer than "
+    "five it is rough, and rather too narrow. Better than luck may still be the clock: see the clock alone."
+)
 
 Controls = Mapping[str, Mapping[str, float | None]]
 
@@ -31,7 +39,9 @@ def is_random_split(scores: Mapping[str, Any]) -> bool:
     return "random" in str(scores.get("protocol", ""))
 
 
-def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -> list[str]:
+def list_warnings(
+    scores: Mapping[str, Any], controls: Controls | None = None, luck: Mapping[str, Luck] | None = None
+) -> list[str]:
     """Say in words what a reader of the scores must know first.
 
     Parameters
@@ -40,6 +50,9 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
         As `score` returns them, with ``protocol``.
     controls : mapping, optional
         AUC of each event for ``clock`` and ``phase_randomised``.
+    luck : mapping of str to Luck, optional
+        For each event whether it is better than luck, as `verdicts` returns it; without it, an AUC near 0.5 is taken
+        for chance.
 
     Returns
     -------
@@ -48,7 +61,12 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
     """
     found = [RANDOM_SPLIT_WARNING] if is_random_split(scores) else []
     for event, each in scores["events"].items():
-        if each["auc"] is not None and each["auc"] <= 0.5 + CHANCE_TOLERANCE:
+        judged = (luck or {}).get(event)
+        if judged is not None and not judged.is_better:
+            from streamdetect.scoring.luck import describe
+
+            found.append(f"{describe(judged)}.")
+        elif judged is None and each["auc"] is not None and each["auc"] <= 0.5 + CHANCE_TOLERANCE:
             found.append(f"{event}: AUC {each['auc']:.3f} is chance: nothing was learnt that holds on new recordings.")
         elif each["event_recall"] == 0:
             found.append(f"{event}: not one event is found at the threshold.")
@@ -74,12 +92,14 @@ def list_warnings(scores: Mapping[str, Any], controls: Controls | None = None) -
     return found
 
 
-def score_rows(scores: Mapping[str, Any], controls: Controls | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return a heading and a row for each event, its controls, and the mean.
+def score_rows(
+    scores: Mapping[str, Any], controls: Controls | None = None, luck: Mapping[str, Luck] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Return a heading and a row for each event, its interval and p value, its controls, and the mean.
 
     Parameters
     ----------
-    scores, controls
+    scores, controls, luck
         As for `list_warnings`.
 
     Returns
@@ -109,6 +129,12 @@ def score_rows(scores: Mapping[str, Any], controls: Controls | None = None) -> t
                 _format(each["lag_s"]["p95"], 2),
             ]
         )
+        judged = (luck or {}).get(name)
+        if judged is not None and judged.auc is not None and name in scores["events"]:
+            # In the first column, since a further one would not fit 80 beside six events.
+            interval = f"- {100 * judged.level:g} % {_format(judged.low, 2)} to {_format(judged.high, 2)}"
+            rows.append([interval] + [""] * (len(heading) - 1))
+            rows.append(["- p if only luck", _format(judged.p_value, 3)] + [""] * (len(heading) - 2))
         for control, label in CONTROLS.items():
             if controls and control in controls:
                 auc = _mean(controls[control].values()) if name == "mean" else controls[control].get(name)
@@ -116,23 +142,25 @@ def score_rows(scores: Mapping[str, Any], controls: Controls | None = None) -> t
     return heading, rows
 
 
-def score_table(scores: Mapping[str, Any], controls: Controls | None = None) -> Group:
+def score_table(
+    scores: Mapping[str, Any], controls: Controls | None = None, luck: Mapping[str, Luck] | None = None
+) -> Group:
     """Return the scores as a table of at most 80 columns with its warnings, plain text in a pipe.
 
     Parameters
     ----------
-    scores, controls
+    scores, controls, luck
         As for `list_warnings`.
 
     Returns
     -------
     rich.console.Group
-        To be printed by a rich console.
+        To be printed by a rich console. Where ``luck`` is given, it ends in a sentence for each event.
     """
     from rich.text import Text
 
     protocol = str(scores.get("protocol", "")) or "protocol not stated"
-    heading, rows = score_rows(scores, controls)
+    heading, rows = score_rows(scores, controls, luck)
     table = _make_table(gap=1)
     table.add_column(heading[0], overflow="fold")
     for words in heading[1:]:
@@ -144,7 +172,37 @@ def score_table(scores: Mapping[str, Any], controls: Controls | None = None) -> 
         f"Scores, {protocol}\n{scores['n_windows']} valid windows, {scores['n_invalid']} invalid left out; "
         f"{scores['seconds'] / 60:.1f} min of valid signal"
     )
-    return _with_words(title, table, list_warnings(scores, controls))
+    return _with_words(title, table, list_warnings(scores, controls, luck), _list_better(luck or {}))
+
+
+def luck_rows(luck: Mapping[str, Luck]) -> tuple[list[str], list[list[str]]]:
+    """Return a heading and a row for each event: its AUC, the interval around it, and whether it may be luck.
+
+    Parameters
+    ----------
+    luck : mapping of str to Luck
+        As `verdicts` returns it.
+
+    Returns
+    -------
+    heading : list of str
+    rows : list of list of str
+        Undefined figures are a dash. `LUCK_CAPTION` explains them.
+    """
+    from streamdetect.scoring.luck import describe_resampled
+
+    rows = [
+        [
+            name,
+            _format(each.auc, 3),
+            "-" if each.low is None else f"{_format(each.low, 3)} to {_format(each.high, 3)}, {100 * each.level:g} %",
+            describe_resampled(each),
+            _format(each.p_value, 3),
+            "-" if each.auc is None else "better than luck" if each.is_better else "no better than luck",
+        ]
+        for name, each in luck.items()
+    ]
+    return ["event", "AUC", "interval", "drawn from", "p", "verdict"], rows
 
 
 def published_table(scores: Mapping[str, Any]) -> Group:
@@ -183,12 +241,19 @@ def _make_table(gap: int) -> Table:
     return Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
 
 
-def _with_words(title: str, table: Table, warnings: Sequence[str]) -> Group:
-    """Put a title above and warnings below a table, as wide as the terminal rather than the table."""
+def _list_better(luck: Mapping[str, Luck]) -> list[str]:
+    """Say of which events the detector is better than luck; the others are among the warnings."""
+    from streamdetect.scoring.luck import describe
+
+    return [f"{describe(each)}." for each in luck.values() if each.is_better]
+
+
+def _with_words(title: str, table: Table, warnings: Sequence[str], remarks: Sequence[str] = ()) -> Group:
+    """Put a title above, remarks and warnings below a table, as wide as the terminal rather than the table."""
     from rich.console import Group
     from rich.text import Text
 
-    return Group(Text(title, "bold"), table, *(Text(f"! {line}", "bold") for line in warnings))
+    return Group(Text(title, "bold"), table, *map(Text, remarks), *(Text(f"! {line}", "bold") for line in warnings))
 
 
 def _recall(confusion: Mapping[str, int]) -> float | None:

@@ -7,7 +7,7 @@ and by the day of the series. The same seed, subject and series give the same sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +277,33 @@ def simulate_series(
     path, _ = series_paths(Path(), subject, series)
     info = StreamInfo(GRASP_AND_LIFT_CHANNELS, SFREQ, path.name)
     return SimulatedSeries(path, info, np.rint(microvolts).astype(np.int32), onsets)
+
+
+def simulate_rest(
+    rng: np.random.Generator, traits: SubjectTraits, settings: SimulationSettings, n_times: int
+) -> NDArray[np.float64]:
+    """Simulate a subject who sits still, without the rhythms of the motor cortex.
+
+    Those, mu and beta, are for the caller to add: they are what a movement changes.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    traits : SubjectTraits
+        The subject.
+    settings : SimulationSettings
+        Strength of the ingredients.
+    n_times : int
+        Number of samples, at 500 Hz.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times), float64
+        The 32 channels of Grasp-and-Lift, in µV.
+    """
+    nothing = {name: np.empty(0, dtype=np.int64) for name in make.EVENT_NAMES}
+    return _mix(rng, traits, replace(settings, mu_uv=0.0, beta_uv=0.0), nothing, n_times)
 
 
 def _draw_onsets(rng: np.random.Generator, traits: SubjectTraits, n_trials: int) -> dict[str, NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from streamdetect.model_file import Count, Document, Name, Sha256, check_created
 from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings
 
 METADATA_KEY = "streamdetect"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_SETTING_S = 3600.0  # no window, gap, dwell or refractory time is longer; memory grows with them
 
 
@@ -34,7 +34,9 @@ class Training(Document):
     recordings : tuple of TrainingRecording
         Every recording that was trained on.
     features : str
-        Name of the feature set, as asked for.
+        Name of the feature set, as asked for; ``auto`` chose ``features.name``.
+    features_tried : dict of str to float
+        What ``auto`` tried: the held-out mean AUC of each feature set; empty where a person chose.
     stride_samples : int
         Distance between the windows that were trained on.
     seed : int
@@ -47,6 +49,7 @@ class Training(Document):
 
     recordings: tuple[TrainingRecording, ...]
     features: Name
+    features_tried: dict[Name, float] = Field(default_factory=dict)
     stride_samples: Annotated[int, Field(ge=1)]
     seed: int
     versions: dict[Name, str]
@@ -74,7 +77,7 @@ class ModelMetadata(Document):
     Parameters
     ----------
     schema_version : int
-        Always 1.
+        Always 2.
     name : str
         What a person calls the model.
     created : str
@@ -83,8 +86,6 @@ class ModelMetadata(Document):
         Sampling rate in Hz.
     ch_names : tuple of str
         Channels, in the order of the features.
-    reference : {"as recorded"}
-        How the channels are referenced before filtering.
     health, features, decisions
         Settings of the stages; one of ``decisions`` an event.
     feature_names : tuple of str
@@ -103,12 +104,11 @@ class ModelMetadata(Document):
         The clock-only control; may be empty.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     created: str
     sfreq: Annotated[float, Field(gt=0)]
     ch_names: Annotated[tuple[Name, ...], Field(min_length=1)]
-    reference: Literal["as recorded"] = "as recorded"
     health: HealthSettings
     features: FeatureSettings
     feature_names: tuple[Name, ...]
@@ -139,9 +139,16 @@ class ModelMetadata(Document):
         _check_unique("members", self.members)
         if not {"probability", "features"}.isdisjoint(self.members):
             raise ValueError("members: 'probability' and 'features' are names of the vote's own input and output")
-        for index, one in enumerate(self.features.filters):
-            if max(one.l_freq or 0, one.h_freq or 0) >= self.sfreq / 2:
-                raise ValueError(f"features.filters[{index}]: {one.label} is not below half of sfreq {self.sfreq:g}")
+        for place, block in enumerate(self.features.blocks):
+            for index, one in enumerate(block.filters):
+                if max(one.l_freq or 0, one.h_freq or 0) >= self.sfreq / 2:
+                    where = f"features.blocks[{place}].filters[{index}]"
+                    raise ValueError(f"{where}: {one.label} is not below half of sfreq {self.sfreq:g}")
+        _check_neighbours(self.features.neighbours, len(self.ch_names))
+        normaliser = self.features.normaliser
+        if normaliser is not None and len(normaliser.mean) != len(self.feature_names):
+            expected_n, found_n = len(self.feature_names), len(normaliser.mean)
+            raise ValueError(f"features.normaliser: expected a mean of {expected_n} features, found {found_n}")
         expected = name_features(self.features, self.ch_names)
         if self.feature_names != expected:
             raise ValueError(_describe_difference("feature_names", self.feature_names, expected))
@@ -190,28 +197,37 @@ class ModelMetadata(Document):
 
 
 def name_features(features: FeatureSettings, ch_names: Iterable[str]) -> tuple[str, ...]:
-    """Name each feature after its pass band and channel, in the order in which they are computed.
+    """Name each feature after what is computed and its channel, in the order in which they are computed.
 
     Parameters
     ----------
     features : FeatureSettings
-        The bank of filters.
+        The blocks.
     ch_names : iterable of str
         Channel names.
 
     Returns
     -------
     tuple of str
-        Filter by filter, within a filter channel by channel.
+        Block by block, within a block what each channel gives, in its order, within that channel by channel.
 
     Examples
     --------
-    >>> from streamdetect.settings import FilterSettings
-    >>> name_features(FeatureSettings("2019", (FilterSettings(None, 30.0),), 500, 10, log=False), ["C3", "C4"])
+    >>> from streamdetect.settings import FilterSettings, PowerSettings
+    >>> block = PowerSettings((FilterSettings(None, 30.0),), window_samples=500, log=False)
+    >>> name_features(FeatureSettings("2019", (block,), hop_samples=10), ["C3", "C4"])
     ('0-30 Hz C3', '0-30 Hz C4')
     """
     channels = tuple(ch_names)
-    return tuple(f"{one.label} {channel}" for one in features.filters for channel in channels)
+    return tuple(f"{label} {channel}" for label in features.labels for channel in channels)
+
+
+def _check_neighbours(neighbours: Sequence[Sequence[int]], n_channels: int) -> None:
+    if neighbours and len(neighbours) != n_channels:
+        raise ValueError(f"features.neighbours: expected those of {n_channels} channels, found {len(neighbours)}")
+    for channel, around in enumerate(neighbours):
+        if len(set(around)) < len(around) or not all(0 <= one < n_channels and one != channel for one in around):
+            raise ValueError(f"features.neighbours[{channel}]: expected other channels of the model, each once")
 
 
 def _check_unique(field: str, names: Sequence[str]) -> None:
@@ -228,6 +244,6 @@ def _check_known(field: str, names: Iterable[str], known: Sequence[str]) -> None
 
 def _describe_difference(field: str, found: Sequence[str], expected: Sequence[str]) -> str:
     if len(found) != len(expected):
-        return f"{field}: expected {len(expected)} (filters times channels), found {len(found)}"
+        return f"{field}: expected {len(expected)}, found {len(found)}"
     index = next(index for index, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
     return f"{field}[{index}]: expected {expected[index]!r}, found {found[index]!r}"

@@ -1,4 +1,4 @@
-"""Causal filters, with their state carried from chunk to chunk."""
+"""Re-referencing, and causal filters with their state carried from chunk to chunk."""
 
 from __future__ import annotations
 
@@ -71,6 +71,51 @@ def settling_samples(sos: NDArray[np.float64]) -> int:
     """
     slowest = max(float(np.abs(np.roots(section[3:])).max()) for section in sos)
     return math.ceil(math.log(SETTLED) / math.log(slowest)) if slowest > 0 else 0
+
+
+def rereference(
+    data: NDArray[np.float64], reference: str, neighbours: tuple[tuple[int, ...], ...] = ()
+) -> NDArray[np.float64]:
+    """Take off each channel what others have in common with it.
+
+    Parameters
+    ----------
+    data : ndarray, shape (n_channels, n_times)
+        Samples in volts.
+    reference : str
+        ``as recorded`` changes nothing; ``average`` takes the mean of all channels off each; ``laplacian`` the mean of
+        its neighbours.
+    neighbours : tuple of tuple of int
+        For each channel the indices of its neighbours, for the Laplacian.
+
+    Returns
+    -------
+    ndarray, shape (n_channels, n_times)
+
+    Notes
+    -----
+    Channels are added one after the other, sample by sample: a matrix product or a mean over an axis would add them in
+    an order that depends on the chunk's length. No state, no delay.
+
+    Examples
+    --------
+    >>> rereference(np.array([[1.0], [3.0], [8.0]]), "average").ravel().tolist()
+    [-3.0, -1.0, 4.0]
+    """
+    if reference == "as recorded":
+        return data
+    if reference == "average":
+        total = np.zeros(data.shape[1])
+        for channel in data:
+            total += channel
+        return data - total / len(data)
+    result = np.empty_like(data)
+    for channel, around in enumerate(neighbours):
+        total = np.zeros(data.shape[1])
+        for neighbour in around:
+            total += data[neighbour]
+        np.subtract(data[channel], total / len(around), out=result[channel])
+    return result
 
 
 class FilterBank:

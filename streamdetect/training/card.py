@@ -28,8 +28,6 @@ def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n
         Markdown.
     """
     features, training, sfreq = metadata.features, metadata.training, metadata.sfreq
-    bands = ", ".join(one.label for one in features.filters)
-    unit = "log10 of the average power" if features.log else "average power"
     lines = [
         f"# {metadata.name}",
         "",
@@ -38,9 +36,11 @@ def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n
         "",
         "## Settings",
         "",
-        f"- Channels, {metadata.reference}: {', '.join(metadata.ch_names)}",
-        f"- Features `{features.name}`: {unit} in {bands}; window {_seconds(features.window_samples, sfreq)}, "
-        f"a decision every {_seconds(features.hop_samples, sfreq)}",
+        f"- Channels: {', '.join(metadata.ch_names)}",
+        f"- Features `{features.name}`, {len(metadata.feature_names)} in all, a decision every "
+        f"{_seconds(features.hop_samples, sfreq)}:",
+        *(f"  - {block.description}; window {_seconds(block.window_samples, sfreq)}" for block in features.blocks),
+        *_describe_choice(metadata),
         f"- Members of the vote: {', '.join(metadata.members) or 'none, a single classifier'}",
     ]
     for event, decision in zip(metadata.events, metadata.decisions, strict=True):
@@ -73,7 +73,7 @@ def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n
         "## Limits",
         "",
         "- It knows the people, the cap and the task of the recordings above; for others it has to be scored anew.",
-        f"- It needs the same channels, referenced {metadata.reference}, at {sfreq:g} Hz.",
+        f"- It needs the same channels, with the same reference, at {sfreq:g} Hz.",
         "- It is no medical device.",
         "",
         "## File",
@@ -98,6 +98,23 @@ def write_card(metadata: ModelMetadata, *, sha256: str, max_difference: float, n
 
 def _seconds(samples: int, sfreq: float) -> str:
     return f"{samples / sfreq:.4g} s"
+
+
+def _describe_choice(metadata: ModelMetadata) -> list[str]:
+    """Say which normaliser there is, and why these features and no others."""
+    lines, features, tried = [], metadata.features, metadata.training.features_tried
+    if features.normaliser:
+        lines.append(
+            "  - each normalised by its running mean and standard deviation, time constant "
+            f"{features.normaliser.time_constant_s:g} s, begun with those of the training windows"
+        )
+    if tried:
+        ranked = sorted(tried.items(), key=lambda item: -item[1])
+        lines.append(
+            "- Chosen by `--features auto`: the highest AUC of its linear discriminant on held-out parts of training "
+            "recordings, of " + ", ".join(f"`{name}` {auc:.3f}" for name, auc in ranked)
+        )
+    return lines
 
 
 def _describe_decision(decision: DecisionSettings, sfreq: float) -> str:

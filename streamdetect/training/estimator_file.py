@@ -20,7 +20,11 @@ from streamdetect.training.graph import walk_objects
 N_KEPT_WINDOWS = 10_000  # what the parity gate asks for
 # What skops does not trust by itself and a vote with a forest needs. A tree's arrays are read by C code without a look
 # at the bounds: `_check_tree` looks.
-TRUSTED = ("sklearn.tree._tree.Tree", "sklearn.utils._bunch.Bunch")
+TRUSTED = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+    "streamdetect.training.ensemble.CalibratedVote",
+)
 _NO_CHILD = -1
 _LOAD_ERRORS = (OSError, zipfile.BadZipFile, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
 

@@ -14,13 +14,16 @@ from sklearn.base import BaseEstimator
 
 from streamdetect.events import check_events
 from streamdetect.scoring.controls import CLOCK_BIN_S
+from streamdetect.scoring.learning import Needs
 from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
 from streamdetect.stages.metadata import Clock, ModelMetadata, Training, TrainingRecording, name_features
+from streamdetect.training.ablation import measure_needs
+from streamdetect.training.choose import choose_features, make_trainers
 from streamdetect.training.clock import clock_auc, fit_clocks
 from streamdetect.training.ensemble import member_probabilities, patterns
 from streamdetect.training.estimator_file import N_KEPT_WINDOWS, pick_evenly
-from streamdetect.training.trainer import Trainer, TrainingSettings, detect, unconverged_allowed
+from streamdetect.training.trainer import TrainingSettings, detect, unconverged_allowed
 from streamdetect.training.windows import choose_channels
 
 CLEARANCE = 4e-6  # ONNX Runtime and scikit-learn differ by less than 1e-6
@@ -43,6 +46,8 @@ class TrainedModel:
         Held-out decisions on each training recording.
     clock_auc : dict of str to float or None
         For each event the held-out AUC of the time since the start alone.
+    needs : Needs or None
+        Held-out scores with less signal, fewer features and fewer members, where asked for.
     """
 
     estimator: BaseEstimator
@@ -50,6 +55,7 @@ class TrainedModel:
     windows: NDArray[np.float32]
     outcomes: list[Outcome]
     clock_auc: dict[str, float | None]
+    needs: Needs | None = None
 
 
 def clear_threshold(threshold: float, probability: NDArray[np.float64]) -> float:
@@ -89,6 +95,7 @@ def train(
     channels: Sequence[str] = (),
     exclude: Sequence[str] = (),
     command: str = "",
+    with_needs: bool = False,
     on_recording: Callable[[Recording], None] = lambda recording: None,
 ) -> TrainedModel:
     """Train a detector on recordings.
@@ -105,8 +112,10 @@ def train(
         Channels to take (all of the first recording by default) and to leave out.
     command : str
         What the person typed, for the model's provenance.
+    with_needs : bool
+        Also train with less signal, and without each part of the features: several times the work.
     on_recording : callable
-        Called with each recording when its features are done.
+        Called with each recording when its features are done; for ``auto`` once for each feature set that is tried.
 
     Returns
     -------
@@ -121,13 +130,16 @@ def train(
     check_events(recordings, settings.events)
     ch_names = choose_channels(recordings, channels, exclude)
     sfreq = recordings[0].info.sfreq
-    trainer = Trainer(ch_names, sfreq, settings)
-    windows = trainer.label(recordings, on_recording)
     with unconverged_allowed():
+        trainer, windows, tried = choose_features(
+            make_trainers(ch_names, sfreq, settings), lambda one: one.label(recordings, on_recording)
+        )
         fitted = trainer.fit(windows)
-    rows = np.concatenate([one.features.values[one.usable()] for one in windows])
+    normaliser = fitted.model.normaliser
+    features = replace(trainer.features, normaliser=normaliser)
+    rows = np.concatenate([trainer.normalise(one.features, normaliser).values[one.usable()] for one in windows])
     gate = pick_evenly(rows, N_KEPT_WINDOWS)
-    probability = member_probabilities(fitted.estimator, gate)["probability"]
+    probability = member_probabilities(fitted.model.estimator, gate)["probability"]
     decisions = tuple(
         replace(one, threshold=clear_threshold(one.threshold, column))
         for one, column in zip(fitted.decisions, probability.T, strict=True)
@@ -142,8 +154,8 @@ def train(
         sfreq=sfreq,
         ch_names=ch_names,
         health=trainer.health,
-        features=trainer.features,
-        feature_names=name_features(trainer.features, ch_names),
+        features=features,
+        feature_names=name_features(features, ch_names),
         events=settings.events,
         decisions=decisions,
         training=Training(
@@ -163,21 +175,25 @@ def train(
                 for one in windows
             ),
             features=settings.features,
+            features_tried=tried,
             stride_samples=trainer.stride * trainer.features.hop_samples,
             seed=settings.seed,
             versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
             command=command,
         ),
         scores={
-            "protocol": f"held-out, by {fitted.grouped_by}; thresholds chosen on the same folds for at most "
-            f"{settings.false_alarms_per_min:g} false alarms a minute" + trainer.scored_every,
+            "protocol": f"held-out, by {fitted.grouped_by}; thresholds, dwell and refractory times chosen on the same "
+            f"folds for at most {settings.false_alarms_per_min:g} false alarms a minute" + trainer.scored_every,
             **scores,
         },
         patterns={
             member: {event: tuple(values) for event, values in by_event.items()}
-            for member, by_event in patterns(fitted.estimator, rows, settings.event_names).items()
+            for member, by_event in patterns(fitted.model.estimator, rows, settings.event_names).items()
         },
         clock=Clock(bin_s=CLOCK_BIN_S, rates={name: clock.rates for name, clock in clocks.items()}),
     )
     held_out_clock = clock_auc(windows, trainer.folds(windows)[0], settings.event_names)
-    return TrainedModel(fitted.estimator, metadata, gate, outcomes, held_out_clock)
+    needs = None
+    if with_needs:
+        needs = measure_needs(trainer, lambda one: windows if one is trainer else one.label(recordings))
+    return TrainedModel(fitted.model.estimator, metadata, gate, outcomes, held_out_clock, needs)

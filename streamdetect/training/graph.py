@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from streamdetect.errors import InputError
 from streamdetect.runtime import first_line
-from streamdetect.training.ensemble import split_events, split_members
+from streamdetect.training.ensemble import CLIPPED, CalibratedVote, split_events, split_members
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # ONNX Runtime 1.20, the oldest that we run on, knows them
 _IR_VERSION = 8
@@ -75,7 +75,10 @@ def build_graph(estimator: BaseEstimator, n_features: int) -> onnx.ModelProto:
             probability = graph.add_classifier(f"event{index}_{name}_", member)
             outputs.setdefault(name, []).append(probability)
             shared.append(graph.add("Mul", probability, graph.constant(np.float64(share))))
-        outputs.setdefault("probability", []).append(graph.add("Sum", *shared))
+        vote = graph.add("Sum", *shared)
+        if isinstance(classifier, CalibratedVote):
+            vote = graph.add_sigmoid(vote, classifier.slope, classifier.intercept)
+        outputs.setdefault("probability", []).append(vote)
     for name in ("probability", *(name for name in outputs if name != "probability")):
         graph.add_output(name, outputs[name])
     return graph.finish()
@@ -151,6 +154,13 @@ class _Graph:
             self._features64 = self.add("Cast", "features", to=TensorProto.DOUBLE)
         product = self.add("MatMul", self._features64, self.constant(weights[:, None]))
         return self.add("Sigmoid", self.add("Add", product, self.constant(np.float64(intercept))))
+
+    def add_sigmoid(self, probability: str, slope: float, intercept: float) -> str:
+        """Add Platt's sigmoid of a probability's logit; see `CalibratedVote`."""
+        p = self.add("Clip", probability, self.constant(np.float64(CLIPPED)), self.constant(np.float64(1 - CLIPPED)))
+        rest = self.add("Sub", self.constant(np.float64(1)), p)
+        scaled = self.add("Mul", self.add("Log", self.add("Div", p, rest)), self.constant(np.float64(slope)))
+        return self.add("Sigmoid", self.add("Add", scaled, self.constant(np.float64(intercept))))
 
     def add_output(self, name: str, columns: list[str]) -> None:
         """Add an output of one column an event."""

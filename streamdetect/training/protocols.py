@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from streamdetect.scoring.controls import N_SURROGATES, PhaseRandomised
 from streamdetect.scoring.evaluate import mean_auc
 from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
+from streamdetect.training.choose import score_features
 from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
 from streamdetect.training.folds import Fold, take
@@ -42,17 +43,63 @@ def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> tupl
         What the folds kept together.
     """
     folds, grouped_by = trainer.folds(windows)
+    return trainer.join(windows, _run_nested(trainer, windows, folds)), grouped_by
+
+
+def cross_validate_choice(
+    trainers: Sequence[Trainer], label: Callable[[Trainer], list[LabelledWindows]]
+) -> tuple[list[Outcome], str, list[str]]:
+    """Score a whole training that chooses its features too, each fold by itself.
+
+    Parameters
+    ----------
+    trainers : sequence of Trainer
+        One a candidate, see `make_trainers`; all decide at the same times.
+    label : callable
+        Returns a trainer's windows of all recordings.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+    grouped_by : str
+    chosen : list of str
+        The features that each fold chose, from its training recordings alone.
+    """
+    if len(trainers) == 1:
+        outcomes, grouped_by = cross_validate(trainers[0], label(trainers[0]))
+        return outcomes, grouped_by, []
+    scores = []
+    for trainer in trainers:
+        windows = label(trainer)
+        folds, grouped_by = trainer.folds(windows)
+        scores.append([score_features(trainer, take(windows, fold.train)) for fold in folds])
+    winners = np.argmax(scores, axis=0)
+    parts: dict[int, list[Decisions | None]] = {}
+    for winner in np.unique(winners).tolist():
+        windows = label(trainers[winner])
+        own_folds, _ = trainers[winner].folds(windows)
+        mine = np.flatnonzero(winners == winner).tolist()
+        decided = _run_nested(trainers[winner], windows, [own_folds[i] for i in mine])
+        parts.update(zip(mine, decided, strict=True))
+    outcomes = trainers[0].join(windows, [parts[i] for i in range(len(folds))])
+    return outcomes, grouped_by, [trainers[winner].features.name for winner in winners.tolist()]
+
+
+def _run_nested(
+    trainer: Trainer, windows: Sequence[LabelledWindows], folds: Sequence[Fold]
+) -> list[list[Decisions | None]]:
+    """Train on each fold, thresholds included, and decide on what it holds out."""
     inner = Trainer(trainer.ch_names, trainer.sfreq, replace(trainer.settings, n_jobs=1))
 
     def run(fold: Fold) -> list[Decisions | None]:
         fitted = inner.fit(take(windows, fold.train))
-        decided = [inner.decide(one, test, fitted.estimator) for one, test in zip(windows, fold.test, strict=True)]
+        decided = [inner.decide(one, test, fitted.model) for one, test in zip(windows, fold.test, strict=True)]
         return [
             None if each is None else detect(Outcome("", each, {}, 1.0), fitted.decisions).decisions for each in decided
         ]
 
     with unconverged_allowed():
-        return trainer.join(windows, trainer.run_folds(run, folds)), grouped_by
+        return trainer.run_folds(run, folds)
 
 
 def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, Any]:
@@ -104,18 +151,18 @@ def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[s
 
 
 def controls(
-    trainer: Trainer, recordings: Sequence[Recording], windows: Sequence[LabelledWindows]
+    trainers: Sequence[Trainer], recordings: Sequence[Recording], windows: Sequence[LabelledWindows]
 ) -> dict[str, dict[str, float | None]]:
     """Score the two controls on the folds of `cross_validate`.
 
     Parameters
     ----------
-    trainer : Trainer
-        The training that they are controls of.
+    trainers : sequence of Trainer
+        The training that they are controls of, the choice of features included where there are several.
     recordings : sequence of Recording
         The recordings, to be read once more with random phases.
     windows : sequence of LabelledWindows
-        Their windows.
+        Their windows, of any of the trainers: the clock does not look at features.
 
     Returns
     -------
@@ -125,7 +172,11 @@ def controls(
     scrambled = []
     for seed in range(N_SURROGATES):
         surrogates = [PhaseRandomised(recording, seed) for recording in recordings]
-        outcomes, _ = cross_validate(trainer, trainer.label(surrogates))  # type: ignore[arg-type]
+        outcomes, _, _ = cross_validate_choice(trainers, _label_all(surrogates))  # type: ignore[arg-type]
         scrambled.append(outcomes)
-    clock = clock_auc(windows, trainer.folds(windows)[0], trainer.settings.event_names)
+    clock = clock_auc(windows, trainers[0].folds(windows)[0], trainers[0].settings.event_names)
     return {"clock": clock, "phase_randomised": mean_auc(scrambled)}
+
+
+def _label_all(recordings: Sequence[Recording]) -> Callable[[Trainer], list[LabelledWindows]]:
+    return lambda trainer: trainer.label(recordings)

@@ -6,23 +6,39 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
-from streamdetect.scoring.metrics import Outcome
-from streamdetect.scoring.operating import choose_threshold
-from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings, to_samples
+from streamdetect.scoring.metrics import Outcome, pool
+from streamdetect.scoring.operating import choose_decision, decision_candidates
+from streamdetect.settings import (
+    DecisionSettings,
+    EventSettings,
+    FeatureSettings,
+    HealthSettings,
+    NormaliserSettings,
+    to_samples,
+)
 from streamdetect.sources.recording import Recording
 from streamdetect.stages.decision import DecisionStage
-from streamdetect.training.ensemble import make_ensemble, member_probabilities
+from streamdetect.stages.features import FeatureBlock
+from streamdetect.stages.normalise import Normaliser
+from streamdetect.training.ensemble import (
+    CLIPPED,
+    calibrate,
+    fit_calibration,
+    make_ensemble,
+    member_probabilities,
+)
 from streamdetect.training.feature_sets import make_features
 from streamdetect.training.folds import Fold, check_classes, make_folds
 from streamdetect.training.windows import LabelledWindows, label_windows
@@ -41,13 +57,14 @@ class TrainingSettings:
     events : tuple of EventSettings
         What to detect.
     features : str
-        Name of the feature set.
+        Name of the feature set, as `make_features` takes it.
     stride_s : float
         Distance between the windows that are trained on, in s; neighbouring windows overlap and add nothing.
     false_alarms_per_min : float
-        The threshold is the one that finds most events at no more false alarms a minute on held-out recordings.
+        The decision rule is the one that finds most events at no more false alarms a minute on held-out recordings.
     dwell_s, refractory_s : float
-        How long the threshold must be held, and for how long after a detection there is no other, in s.
+        How long the threshold must be held, and for how long after a detection there is no other, in s; None to choose
+        it together with the threshold.
     max_gap_s, flat_s : float
         A longer gap resets the filters; a channel that holds its value for longer is flat; in s.
     n_folds : int
@@ -62,8 +79,8 @@ class TrainingSettings:
     features: str = "power"
     stride_s: float = 0.1
     false_alarms_per_min: float = 1.0
-    dwell_s: float = 0.1
-    refractory_s: float = 1.0
+    dwell_s: float | None = None
+    refractory_s: float | None = None
     max_gap_s: float = 1.0
     flat_s: float = 2.0
     n_folds: int = 5
@@ -76,23 +93,38 @@ class TrainingSettings:
         return tuple(event.name for event in self.events)
 
 
+class Detecting(NamedTuple):
+    """What turns features into probabilities.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        The fitted ensemble.
+    normaliser : NormaliserSettings or None
+        With the mean and variance of the windows that the ensemble was fitted on.
+    """
+
+    estimator: BaseEstimator
+    normaliser: NormaliserSettings | None
+
+
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fitted ensemble with its decision rule, and what held-out folds made of it.
 
     Parameters
     ----------
-    estimator : BaseEstimator
-        The ensemble, fitted on all windows.
+    model : Detecting
+        Normaliser and ensemble, fitted on all windows; the vote calibrated on ``outcomes``.
     decisions : tuple of DecisionSettings
-        One an event; the thresholds were chosen on ``outcomes``.
+        One an event; threshold, dwell and refractory time were chosen on ``outcomes``.
     outcomes : list of Outcome
         Decisions on each recording by ensembles that were not trained on that part of it.
     grouped_by : str
         What the folds kept together.
     """
 
-    estimator: BaseEstimator
+    model: Detecting
     decisions: tuple[DecisionSettings, ...]
     outcomes: list[Outcome]
     grouped_by: str
@@ -119,15 +151,11 @@ class Trainer:
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.settings = settings
-        self.features: FeatureSettings = make_features(settings.features, sfreq)
+        self.features: FeatureSettings = make_features(settings.features, sfreq, ch_names)
         self.health = HealthSettings(to_samples(settings.max_gap_s, sfreq), to_samples(settings.flat_s, sfreq))
         self.stride = max(1, round(settings.stride_s * sfreq / self.features.hop_samples))
         self._scored_stride = max(1, round(SCORED_HOP_S * sfreq / self.features.hop_samples))
-        self._decision = DecisionSettings(
-            threshold=0.5,
-            dwell_samples=round(settings.dwell_s * sfreq),
-            refractory_samples=round(settings.refractory_s * sfreq),
-        )
+        self._rules = decision_candidates(sfreq, settings.dwell_s, settings.refractory_s)
 
     @property
     def scored_every(self) -> str:
@@ -151,7 +179,7 @@ class Trainer:
         return make_folds(windows, self.settings.n_folds, margin)
 
     def fit(self, windows: Sequence[LabelledWindows]) -> Fitted:
-        """Cross-validate, choose thresholds on the held-out folds, and fit on all windows.
+        """Cross-validate, calibrate and choose decision rules on the held-out folds, and fit on all windows.
 
         Parameters
         ----------
@@ -168,35 +196,75 @@ class Trainer:
             In some fold an event is always or never going on.
         """
         folds, grouped_by = self.folds(windows)
-
-        def decide_fold(fold: Fold) -> list[Decisions | None]:
-            estimator = self.fit_ensemble(windows, fold.train)
-            return [self.decide(one, test, estimator) for one, test in zip(windows, fold.test, strict=True)]
-
-        outcomes = self.join(windows, self.run_folds(decide_fold, folds))
+        outcomes = self.hold_out(windows, folds)
+        sigmoids = self._fit_calibration(outcomes)
+        outcomes = [calibrate_outcome(outcome, sigmoids) for outcome in outcomes]
         decisions = tuple(
-            replace(
-                self._decision,
-                threshold=choose_threshold(outcomes, name, self._decision, self.settings.false_alarms_per_min),
-            )
+            choose_decision(outcomes, name, self._rules, self.settings.false_alarms_per_min)
             for name in self.settings.event_names
         )
         everything = [np.arange(len(one.features)) for one in windows]
-        estimator = self.fit_ensemble(windows, everything, n_jobs=self.settings.n_jobs)
-        return Fitted(estimator, decisions, [detect(outcome, decisions) for outcome in outcomes], grouped_by)
+        model = self.fit_ensemble(windows, everything, n_jobs=self.settings.n_jobs)
+        if sigmoids:
+            model = model._replace(estimator=calibrate(model.estimator, sigmoids))
+        return Fitted(model, decisions, [detect(outcome, decisions) for outcome in outcomes], grouped_by)
+
+    def hold_out(self, windows: Sequence[LabelledWindows], folds: Sequence[Fold]) -> list[Outcome]:
+        """Decide on what each fold holds out, by ensembles trained on the rest, uncalibrated."""
+
+        def decide_fold(fold: Fold) -> list[Decisions | None]:
+            model = self.fit_ensemble(windows, fold.train)
+            return [self.decide(one, test, model) for one, test in zip(windows, fold.test, strict=True)]
+
+        return self.join(windows, self.run_folds(decide_fold, folds))
+
+    def _fit_calibration(self, outcomes: Sequence[Outcome]) -> list[tuple[float, float]]:
+        """Fit Platt's sigmoid of each event on held-out decisions; none for the method of 2019, which has none."""
+        if self.settings.features == "2019":
+            return []
+        pooled = [pool(outcomes, name) for name in self.settings.event_names]
+        return [fit_calibration(each.probability, each.labels) for each in pooled]
 
     def fit_ensemble(
         self, windows: Sequence[LabelledWindows], keep: Sequence[NDArray[np.int64]], n_jobs: int = 1
-    ) -> BaseEstimator:
-        """Fit the ensemble on the valid windows at the training stride that are among those to keep."""
+    ) -> Detecting:
+        """Fit normaliser and ensemble on the valid windows at the training stride that are among those to keep."""
+        X, y = self.rows(windows, keep)
+        normaliser = self.fit_normaliser(X)
+        if normaliser is not None:
+            X, _ = self.rows(windows, keep, normaliser)
+        where = ", ".join(one.name for one, indices in zip(windows, keep, strict=True) if len(indices))
+        return Detecting(self.fit_rows(X, y, where, n_jobs), normaliser)
+
+    def rows(
+        self,
+        windows: Sequence[LabelledWindows],
+        keep: Sequence[NDArray[np.int64]],
+        normaliser: NormaliserSettings | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return features and labels of the valid windows at the training stride that are among those to keep."""
         kept = [
-            np.intersect1d(one.usable(self.stride), indices, assume_unique=True)
+            (one, np.intersect1d(one.usable(self.stride), indices, assume_unique=True))
             for one, indices in zip(windows, keep, strict=True)
+            if len(indices)
         ]
-        X = np.concatenate([one.features.values[indices] for one, indices in zip(windows, kept, strict=True)])
-        y = np.concatenate([one.labels[indices] for one, indices in zip(windows, kept, strict=True)])
-        where = ", ".join(one.name for one, indices in zip(windows, kept, strict=True) if len(indices))
-        return self.fit_rows(X, y, where, n_jobs)
+        X = [self.normalise(one.features, normaliser).values[indices] for one, indices in kept]
+        return np.concatenate(X), np.concatenate([one.labels[indices] for one, indices in kept])
+
+    def fit_normaliser(self, X: NDArray[np.float32]) -> NormaliserSettings | None:
+        """Return the normaliser begun with the mean and variance of training windows; None where there is none."""
+        if self.features.normaliser is None:
+            return None
+        rows = X.astype(np.float64)
+        return replace(
+            self.features.normaliser, mean=tuple(rows.mean(axis=0).tolist()), variance=tuple(rows.var(axis=0).tolist())
+        )
+
+    def normalise(self, block: FeatureBlock, normaliser: NormaliserSettings | None) -> FeatureBlock:
+        """Normalise the features of a whole recording as the detector does, from its start on."""
+        if normaliser is None:
+            return block
+        return Normaliser(normaliser, self.features.hop_samples / self.sfreq).process(block)
 
     def fit_rows(self, X: NDArray[np.float32], y: NDArray[np.bool_], where: str, n_jobs: int) -> BaseEstimator:
         """Fit the ensemble on labelled features.
@@ -207,24 +275,24 @@ class Trainer:
             An event is always or never going on.
         """
         check_classes(y, self.settings.event_names, where)
-        estimator = make_ensemble(self.settings.features, n_events=y.shape[1], seed=self.settings.seed, n_jobs=n_jobs)
+        estimator = make_ensemble(
+            self.settings.features, n_events=y.shape[1], seed=self.settings.seed, n_rows=len(X), n_jobs=n_jobs
+        )
         return estimator.fit(X, y[:, 0].astype(np.int64) if y.shape[1] == 1 else y.astype(np.int64))
 
-    def decide(
-        self, windows: LabelledWindows, indices: NDArray[np.int64], estimator: BaseEstimator
-    ) -> Decisions | None:
+    def decide(self, windows: LabelledWindows, indices: NDArray[np.int64], model: Detecting) -> Decisions | None:
         """Decide on some windows, every 20 ms or at the decision rate if that is slower; None where there are none."""
         indices = indices[(indices + 1) % self._scored_stride == 0]
         if len(indices) == 0:
             return None
-        block = windows.features.take(indices)
+        block = self.normalise(windows.features, model.normaliser).take(indices)
         valid = block.quality == 0
         columns = {
             name: np.full((len(block), len(self.settings.events)), np.nan, np.float32)
             for name in ("probability", "lda", "rf", "lr")
         }
         if valid.any():
-            for name, values in member_probabilities(estimator, block.values[valid]).items():
+            for name, values in member_probabilities(model.estimator, block.values[valid]).items():
                 columns[name][valid] = values
         probability = columns.pop("probability")
         return Decisions(self.settings.event_names, block.samples, block.times, block.quality, probability, columns)
@@ -251,6 +319,16 @@ def unconverged_allowed() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
+
+
+def calibrate_outcome(outcome: Outcome, sigmoids: Sequence[tuple[float, float]]) -> Outcome:
+    """Return an outcome with the vote's probabilities calibrated; unchanged where there is no sigmoid."""
+    if not sigmoids:
+        return outcome
+    slope, intercept = np.array(sigmoids).T
+    p = np.clip(outcome.decisions.probability.astype(np.float64), CLIPPED, 1 - CLIPPED)
+    calibrated = expit(slope * logit(p) + intercept).astype(np.float32)  # NaN stays NaN
+    return replace(outcome, decisions=replace(outcome.decisions, probability=calibrated))
 
 
 def detect(outcome: Outcome, decisions: tuple[DecisionSettings, ...]) -> Outcome:

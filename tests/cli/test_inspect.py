@@ -45,9 +45,8 @@ def test_prints_all_that_the_file_says(model: Path) -> None:
     assert max(map(len, lines)) <= 100
     for expected in (
         "sampling rate 250 Hz",
-        "5, as recorded: Fp1 C3 Cz C4 O1",
-        "0-30 Hz (order 4)",
-        "window 50 samples (0.2 s)",
+        "5: Fp1 C3 Cz C4 O1",
+        "log10 of the average power in 0-30 Hz (order 4), referenced as recorded; window 50 samples (0.2 s)",
         "hop 5 samples (0.02 s)",
         "HandStart HandStart 0.5123 0.04 s 1 s",
         "C4 -1.00, C3 +0.25, Cz +0.05",

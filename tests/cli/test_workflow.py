@@ -89,11 +89,18 @@ def test_evaluate_scores_the_model_with_its_controls(command, model, files):
     assert set(move["members"]) == {"lda", "rf", "lr"}
     assert set(move["lag_s"]) == {"median", "p95"}
     assert set(scores["controls"]) == {"clock", "phase_randomised"}
+    assert set(scores["luck"]["move"]) == {"auc", "p_value", "interval", "resampled_by"}
+    assert scores["luck"]["move"]["auc"] == move["auc"]
+    assert scores["luck"]["move"]["resampled_by"] == "trial"
+    assert "move: better than luck (AUC" in ended.err  # the table gives way to the JSON
 
 
 def test_evaluate_says_when_the_model_has_seen_the_recording(command, model, files):
     ended = command("evaluate", files[0], "--model", model, "--no-controls", "--json", "-")
-    assert json.loads(ended.out)["protocol"] == "in-sample"
+    scores = json.loads(ended.out)
+    assert scores["protocol"] == "in-sample"
+    assert scores["luck"] == {}
+    assert "than luck" not in ended.err
     assert "r0_raw.fif: the model was trained on this" in ended.err
 
 
@@ -102,6 +109,23 @@ def test_evaluate_cross_validates(command, files):
     scores = json.loads(ended.out)
     assert (scores["protocol"], scores["grouped_by"]) == ("held-out", "recording")
     assert scores["events"]["move"]["auc"] > 0.7
+    low, high = scores["luck"]["move"]["interval"]
+    assert low <= scores["events"]["move"]["auc"] <= high
+    assert scores["luck"]["move"]["p_value"] < 0.05
+    assert scores["luck"]["move"]["resampled_by"] == "recording"
+    assert "move: better than luck (AUC" in " ".join(ended.err.split())
+
+
+def test_evaluate_says_when_a_model_is_no_better_than_luck(command, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [
+        write_fif(tmp_path, f"noise{seed}", seed=seed, data=1e-5 * rng.standard_normal((len(CH_NAMES), 8000)))
+        for seed in range(2)
+    ]
+    ended = command("evaluate", *noise, "--cross-validate", "--event", "move", "--no-controls", "--json", "-")
+    assert json.loads(ended.out)["luck"]["move"]["p_value"] > 0.05
+    assert "! move: no better than luck" in ended.err
+    assert "do not use this model" in " ".join(ended.err.split())
 
 
 def test_random_split_prints_its_warning_and_the_published_table(command, files):

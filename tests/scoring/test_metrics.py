@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from outcomes import HOP_S, make_outcome, simulate_outcomes
 from streamdetect.errors import EventError
 from streamdetect.events import Annotation, label_times
-from streamdetect.scoring.metrics import Outcome, area_under_roc, match_detections, pool, score
+from streamdetect.scoring.metrics import Outcome, area_under_roc, in_match_window, match_detections, pool, score
 from streamdetect.settings import DecisionSettings
 
 AT_ONCE = DecisionSettings(threshold=0.5, dwell_samples=0, refractory_samples=0)
@@ -97,6 +97,23 @@ class TestMatchDetections:
             assert index == (free[0] if free else -1)
             assert is_extra == (bool(holding) and not free)
             left = [each for each in left if each != index]
+
+
+class TestInMatchWindow:
+    @settings(deadline=None)
+    @given(
+        times=st.lists(st.floats(0, 60), max_size=30),
+        events=st.lists(st.builds(cue, st.floats(0, 60), st.sampled_from([0.0, 0.4, 5.0])), max_size=12),
+    )
+    def test_a_detection_elsewhere_is_a_false_alarm(self, times: list[float], events: list[Annotation]) -> None:
+        alone = [match_detections([time], events).n_false_alarms == 0 for time in times]
+        assert in_match_window(times, events).tolist() == alone
+        assert (
+            np.count_nonzero(~in_match_window(times, events)) == match_detections(sorted(times), events).n_false_alarms
+        )
+
+    def test_both_ends_belong_to_it(self) -> None:
+        assert in_match_window([9.84, 9.85, 11.0, 11.01], [grasp(10.0)]).tolist() == [False, True, True, False]
 
 
 class TestScore:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +19,18 @@ from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
 from streamdetect.scoring import page
+from streamdetect.scoring.calibration import reliability
+from streamdetect.scoring.event_figures import lag_figure, operating_figure
 from streamdetect.scoring.figures import (
     confusion_figure,
     cut_excerpt,
     excerpt_figure,
-    lag_figure,
-    operating_figure,
+    reliability_figure,
     roc_figure,
 )
 from streamdetect.scoring.metrics import Outcome, match_outcome, pool, score
-from streamdetect.scoring.operating import operating_curve
-from streamdetect.scoring.report import write_report
+from streamdetect.scoring.operating import OperatingCurve, operating_curve
+from streamdetect.scoring.report import describe_points, write_report
 from streamdetect.scoring.scalp import channel_values, make_montage, scalp_figure
 from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING
 from streamdetect.settings import DecisionSettings
@@ -118,11 +120,73 @@ class TestFigures:
     def test_roc_without_events(self) -> None:
         assert draw(roc_figure(pool([make_outcome([0.1] * 20)], "movement"), "movement", PROTOCOL))
 
-    def test_operating_curve_marks_the_chosen_point(self) -> None:
-        settings = DecisionSettings(0.5, 20, 100)
-        found = score(self.outcomes, THRESHOLDS)["events"][self.event]
-        figure = operating_figure(operating_curve(self.outcomes, self.event, settings), found, self.event, 0.5)
-        assert f"{found['event_recall']:.0%} of events" in words(figure)
+    def draw_operating(self, **changes: Any) -> tuple[Figure, OperatingCurve, dict[str, Any]]:
+        rule = DecisionSettings(0.5, 20, 100)
+        curve = operating_curve(self.outcomes, self.event, rule)
+        scores = score(self.outcomes, THRESHOLDS)["events"][self.event] | changes
+        return operating_figure(curve, scores, self.event, rule, 100.0, 2.0), curve, scores
+
+    def test_operating_curve_shows_recall_and_lag(self) -> None:
+        figure, curve, _ = self.draw_operating()
+        for axis, values in zip(figure.axes, (curve.event_recall, curve.lag_s), strict=True):
+            np.testing.assert_array_equal(axis.lines[0].get_xdata(), curve.false_alarms_per_min)
+            np.testing.assert_array_equal(axis.lines[0].get_ydata(), values)
+        assert "dwell 0.2 s, refractory time 1 s" in words(figure)
+
+    def test_operating_curve_marks_the_chosen_point_and_the_limit(self) -> None:
+        figure, _, scores = self.draw_operating()
+        for axis, value in zip(figure.axes, (scores["event_recall"], scores["lag_s"]["median"]), strict=True):
+            (chosen,) = (line for line in axis.lines if line.get_marker() == "o")
+            assert chosen.get_xydata().tolist() == [[scores["false_alarms_per_min"], value]]
+            assert any(list(line.get_xdata()) == [2.0, 2.0] for line in axis.lines)
+        text = words(figure)
+        assert f"{scores['event_recall']:.0%} of events" in text
+        assert f"median {scores['lag_s']['median']:.2f} s" in text
+        assert "limit asked for: 2/min" in text
+
+    @pytest.mark.parametrize(("rate", "reach"), [(0.0, 20.0), (40.0, 50.0)])
+    def test_operating_curve_gives_low_and_high_rates_room(self, rate: float, reach: float) -> None:
+        figure, *_ = self.draw_operating(false_alarms_per_min=rate)
+        axis = figure.axes[1]
+        places = axis.transAxes.inverted().transform(axis.transData.transform([(x, 0) for x in (0, 0.1, 1, 10, reach)]))
+        assert (np.diff(places[:, 0]) > 0.05).all()
+        assert 0 <= places[0, 0] < places[-1, 0] <= 1
+
+    def test_operating_curve_where_nothing_is_found(self) -> None:
+        outcomes = [make_outcome([0.1] * 100, [Annotation(5.0, 0.0, "T1")])]
+        rule = DecisionSettings(0.5, 0, 0)
+        found = score(outcomes, {"movement": 0.5})["events"]["movement"]
+        figure = operating_figure(operating_curve(outcomes, "movement", rule, [0.5]), found, "movement", rule, 100.0)
+        assert "0% of events" in words(figure)
+        assert "limit" not in words(figure)
+
+    def test_operating_points_as_rows(self) -> None:
+        curve = OperatingCurve(*np.array([[0.2, 0.5, 0.8], [0.9, 0.8, 0.0], [3.0, 1.25, 0.4], [0.2, 0.25, math.nan]]))
+        assert describe_points(curve, 1.5) == [
+            ["0.2", "-", "-", "-", "-"],
+            ["0.5", "0.8", "0%", "0.40", "-"],
+            ["1", "0.8", "0%", "0.40", "-"],
+            ["1.5 (asked for)", "0.5", "80%", "1.25", "0.25"],
+            ["2", "0.5", "80%", "1.25", "0.25"],
+            ["5", "0.2", "90%", "3.00", "0.20"],
+        ]
+        assert [row[0] for row in describe_points(curve, 1.0)] == ["0.2", "0.5", "1 (asked for)", "2", "5"]
+
+    def test_reliability_draws_the_bins(self) -> None:
+        pooled = pool(self.outcomes, self.event)
+        found = reliability(pooled.labels, pooled.probability)
+        figure = reliability_figure(pooled, self.event, PROTOCOL)
+        (bins,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+        np.testing.assert_array_equal(bins.get_xydata(), np.stack([found.predicted, found.observed], axis=1))
+        text = words(figure)
+        for expected in (f"calibration error {found.expected_calibration_error:.3f}", f"{found.brier:.3f}", PROTOCOL):
+            assert expected in text
+
+    @pytest.mark.parametrize("n_valid", [0, 20])
+    def test_reliability_without_events_or_decisions(self, n_valid: int) -> None:
+        outcome = make_outcome([0.1] * 20, invalid=slice(n_valid, 20))
+        text = words(reliability_figure(pool([outcome], "movement"), "movement", PROTOCOL))
+        assert ("no valid decision" in text) is (n_valid == 0)
 
     def test_lag(self) -> None:
         n_found = sum(match_outcome(each, self.event).n_matched for each in self.outcomes)
@@ -219,10 +283,15 @@ class TestWriteReport:
         for source in re.findall(r'<(?:script|img|link|iframe|source)[^>]*?(?:src|href)="([^"]{0,40})', html):
             assert source.startswith("data:"), source
         assert "@import url(http" not in html
-        assert html.count("data:image/png;base64") >= 6
+        assert html.count("data:image/png;base64") >= 7
         for expected in (PROTOCOL, "clock alone", "0.610", "random phases", "a.csv", "0" * 64, "Fc5. C3..", "0.5123"):
             assert expected in html
         assert RANDOM_SPLIT_WARNING not in html
+
+    def test_shows_operating_points_and_the_limit_asked_for(self, tmp_path: Path) -> None:
+        html = self.write(tmp_path / "report.html", max_false_alarms_per_min=3.0)
+        assert html.index(">2</td>") < html.index(">3 (asked for)</td>") < html.index(">5</td>")
+        assert "(asked for)" not in self.write(tmp_path / "report.html")
 
     def test_random_split_carries_its_warning_wherever_it_is_shown(self, tmp_path: Path) -> None:
         html = self.write(tmp_path / "report.html", "random-split")

@@ -7,11 +7,13 @@ import pytest
 from rich.console import Console, RenderableType
 
 from outcomes import make_outcome, simulate_outcomes
+from streamdetect.scoring.luck import Luck, describe
 from streamdetect.scoring.metrics import score
 from streamdetect.scoring.tables import (
     IN_SAMPLE_WARNING,
     RANDOM_SPLIT_WARNING,
     list_warnings,
+    luck_rows,
     published_table,
     score_table,
 )
@@ -45,6 +47,57 @@ def test_six_events_fit_80_columns_in_plain_text() -> None:
         assert row.split()[7:9] == [f"{found['event_recall']:.2f}", f"{found['false_alarms_per_min']:.2f}"]
     assert sum("- clock alone" in line and "0.512" in line for line in lines) == 7
     assert sum("- random phases" in line and "0.512" in line for line in lines) == 7
+
+
+def make_luck(event: str, auc: float | None = 0.7123, p_value: float | None = 0.001, **changes: Any) -> Luck:
+    fields = {"low": 0.6622, "high": 0.7581, "level": 0.95, "resampled_by": "recording", "n_resampled": 8}
+    return Luck(event, auc, p_value, n_recordings=8, **(fields | changes))
+
+
+def test_interval_and_p_value_fit_beside_six_events() -> None:
+    luck = {name: make_luck(name) for name in GRASP_AND_LIFT}
+    controls = {"clock": dict.fromkeys(GRASP_AND_LIFT, 0.512)}
+    lines = render(score_table(make_scores(*GRASP_AND_LIFT), controls, luck)).splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(index for index, line in enumerate(lines) if line.startswith("LiftOff "))
+    assert [line.rstrip() for line in lines[place + 1 : place + 3]] == [
+        "- 95 % 0.66 to 0.76", "- p if only luck    0.001",
+    ]  # fmt: skip
+    assert lines[place + 3].startswith("- clock alone")
+    assert sum(line.startswith("- p if only luck") for line in lines) == 6  # none for the mean
+
+
+def test_table_ends_in_what_luck_says() -> None:
+    luck = {"Grasp": make_luck("Grasp"), "LiftOff": make_luck("LiftOff", 0.58, 0.2)}
+    text = " ".join(render(score_table(make_scores("Grasp", "LiftOff"), luck=luck)).split())
+    assert f"{describe(luck['Grasp'])}. ! {describe(luck['LiftOff'])}." in text
+
+
+def test_luck_decides_what_is_chance() -> None:
+    scores = make_scores("Grasp")
+    scores["events"]["Grasp"].update(auc=0.54, event_recall=0.1)
+    assert "is chance" in list_warnings(scores)[0]
+    assert list_warnings(scores, luck={"Grasp": make_luck("Grasp", 0.54, 0.001)}) == []
+    worse = make_luck("Grasp", 0.54, 0.3)
+    assert list_warnings(scores, luck={"Grasp": worse}) == [f"{describe(worse)}."]
+
+
+def test_undefined_luck_is_told_and_has_no_rows() -> None:
+    undefined = make_luck("movement", None, None, low=None, high=None, resampled_by=None, n_resampled=0)
+    scores = {"protocol": "held-out", **score([make_outcome([0.1] * 20)], {"movement": 0.5})}
+    text = render(score_table(scores, luck={"movement": undefined}))
+    assert "cannot be told" in text
+    assert "only luck" not in text
+    assert luck_rows({"movement": undefined})[1] == [["movement", "-", "-", "-", "-", "-"]]
+
+
+def test_luck_rows() -> None:
+    heading, rows = luck_rows({"Grasp": make_luck("Grasp"), "Lift": make_luck("Lift", 0.51, 0.3, low=None, high=None)})
+    assert len(heading) == 6
+    assert rows == [
+        ["Grasp", "0.712", "0.662 to 0.758, 95 %", "8 recordings", "0.001", "better than luck"],
+        ["Lift", "0.510", "-", "8 recordings", "0.300", "no better than luck"],
+    ]
 
 
 def test_one_event_needs_no_mean() -> None:

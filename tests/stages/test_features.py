@@ -13,12 +13,17 @@ import naive
 from streamdetect.chunk import Chunk
 from streamdetect.detector import FeaturePipeline
 from streamdetect.errors import InputError
-from streamdetect.settings import FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.settings import AmplitudeSettings, FeatureSettings, FilterSettings, HealthSettings, PowerSettings
 from streamdetect.stages import preprocess
 from streamdetect.stages.features import POWER_FLOOR_UV2
+from streamdetect.stages.metadata import name_features
 from streamdetect.stages.preprocess import FilterBank, design_filter, settling_samples
 
 NO_FLAT = HealthSettings(max_gap_samples=100, flat_samples=0)
+
+
+def power_settings(filters, window_samples, hop_samples, *, log):
+    return FeatureSettings("power", (PowerSettings(filters, window_samples, log),), hop_samples)
 
 
 def features_of(data, sfreq, settings_):
@@ -36,7 +41,7 @@ def features_of(data, sfreq, settings_):
 )
 def test_streaming_power_is_the_naive_power(seed, n_times, window, hop, offset):
     data = offset + 1e-5 * np.random.default_rng(seed).standard_normal((2, n_times))
-    settings_ = FeatureSettings("raw", (FilterSettings(None, 30.0),), window, hop, log=False)
+    settings_ = power_settings((FilterSettings(None, 30.0),), window, hop, log=False)
     _, block = features_of(data, 160.0, settings_)
     expected = naive.average_power(data, 160.0, h_freq=30.0, order=4, window_samples=window, hop_samples=hop).reshape(
         -1, 2
@@ -48,7 +53,7 @@ def test_streaming_power_is_the_naive_power(seed, n_times, window, hop, offset):
 def test_a_bank_orders_features_filter_by_filter():
     data = 1e-5 * np.random.default_rng(0).standard_normal((2, 300))
     bands = (FilterSettings(None, 20.0), FilterSettings(8.0, 12.0, 2))
-    _, block = features_of(data, 100.0, FeatureSettings("bank", bands, 100, 50, log=True))
+    _, block = features_of(data, 100.0, power_settings(bands, 100, 50, log=True))
     low = naive.average_power(data, 100.0, h_freq=20.0, order=4, window_samples=100, hop_samples=50)
     mu = naive.average_power(data, 100.0, l_freq=8.0, h_freq=12.0, order=2, window_samples=100, hop_samples=50)
     np.testing.assert_allclose(block.values, np.log10(np.hstack([low, mu])), rtol=1e-5, atol=1e-6)
@@ -56,7 +61,7 @@ def test_a_bank_orders_features_filter_by_filter():
 
 def test_decisions_are_stamped_at_the_last_sample_of_their_window():
     data = 1e-5 * np.random.default_rng(0).standard_normal((1, 25))
-    _, block = features_of(data, 100.0, FeatureSettings("raw", (FilterSettings(None, 20.0),), 10, 4, log=False))
+    _, block = features_of(data, 100.0, power_settings((FilterSettings(None, 20.0),), 10, 4, log=False))
     np.testing.assert_array_equal(block.samples, [3, 7, 11, 15, 19, 23])
     np.testing.assert_array_equal(block.times, block.samples / 100.0)
 
@@ -66,7 +71,7 @@ def test_valid_decisions_are_those_of_the_naive_rule():
     data = 1e-5 * rng.standard_normal((1, 3000))
     bad = rng.random(3000) < 0.004
     data[:, bad] = np.nan
-    pipeline, block = features_of(data, 100.0, FeatureSettings("raw", (FilterSettings(None, 20.0),), 30, 3, log=False))
+    pipeline, block = features_of(data, 100.0, power_settings((FilterSettings(None, 20.0),), 30, 3, log=False))
     expected = naive.valid_decisions(bad, block.samples.tolist(), pipeline.warmup_samples)
     np.testing.assert_array_equal(block.quality == 0, expected)
     assert 0 < sum(expected) < len(expected)
@@ -76,7 +81,7 @@ def test_rounding_does_not_drift_over_a_long_recording():
     rng = np.random.default_rng(0)
     data = 1e-5 * rng.standard_normal((1, 400_000))
     data[:, :1000] = 0.05  # 2.5e9 µV² once: a running sum would carry its rounding for ever
-    settings_ = FeatureSettings("raw", (FilterSettings(None, 30.0),), 160, 160, log=False)
+    settings_ = power_settings((FilterSettings(None, 30.0),), 160, 160, log=False)
     _, block = features_of(data, 160.0, settings_)
     tail = data[:, -2000:]
     sos = design_filter(FilterSettings(None, 30.0), 160.0)
@@ -85,13 +90,13 @@ def test_rounding_does_not_drift_over_a_long_recording():
 
 
 def test_silence_has_the_floor_power_and_no_infinity():
-    _, block = features_of(np.zeros((1, 50)), 100.0, FeatureSettings("p", (FilterSettings(None, 20.0),), 10, 5, True))
+    _, block = features_of(np.zeros((1, 50)), 100.0, power_settings((FilterSettings(None, 20.0),), 10, 5, log=True))
     np.testing.assert_array_equal(block.values, np.float32(np.log10(POWER_FLOOR_UV2)))
 
 
 def test_an_electrode_offset_makes_no_transient():
     bank = FilterBank((FilterSettings(1.0, 20.0),), 1, 100.0)
-    health = FeaturePipeline(1, 100.0, NO_FLAT, FeatureSettings("p", (FilterSettings(1.0, 20.0),), 10, 5, False))
+    health = FeaturePipeline(1, 100.0, NO_FLAT, power_settings((FilterSettings(1.0, 20.0),), 10, 5, log=False))
     block = health.process(Chunk(np.full((1, 200), 0.02), np.arange(200) / 100))
     assert block.values.max() < 1e-6
     assert bank.settling_samples > 50
@@ -136,6 +141,42 @@ def test_a_filter_beyond_half_the_sampling_rate_is_refused():
 
 
 def test_chunk_of_other_channels_is_refused():
-    pipeline = FeaturePipeline(2, 100.0, NO_FLAT, FeatureSettings("p", (FilterSettings(None, 20.0),), 10, 5, True))
+    pipeline = FeaturePipeline(2, 100.0, NO_FLAT, power_settings((FilterSettings(None, 20.0),), 10, 5, log=True))
     with pytest.raises(ValueError, match="chunk has 3 channels, expected 2"):
         pipeline.process(Chunk(np.zeros((3, 5)), np.zeros(5)))
+
+
+def test_amplitudes_are_the_naive_ones():
+    rng = np.random.default_rng(0)
+    data = 0.01 + 1e-5 * rng.standard_normal((5, 200))
+    filters = (FilterSettings(None, 10.0, 2), FilterSettings(2.0, 20.0, 2))
+    neighbours = ((1, 2), (0, 4), (1, 3), (0,), (3, 2, 1))
+    values = AmplitudeSettings(filters, (0, 4, 30), reference="average")
+    cosines = AmplitudeSettings(filters, (0, 4, 30), n_cosines=2, reference="laplacian")
+    _, block = features_of(data, 100.0, FeatureSettings("both", (values, cosines), 25, neighbours))
+    average = data - data.mean(axis=0)
+    around = np.array([data[list(each)].mean(axis=0) for each in neighbours])
+    expected = np.hstack(
+        [
+            naive.amplitudes(average, 100.0, filters, (0, 4, 30), hop_samples=25),
+            naive.amplitudes(data - around, 100.0, filters, (0, 4, 30), hop_samples=25, n_cosines=2),
+        ]
+    )
+    assert block.values.shape == expected.shape == (8, 2 * 3 * 5 + 2 * 2 * 5)
+    np.testing.assert_allclose(block.values, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_features_are_named_in_the_order_in_which_they_are_computed():
+    filters = (FilterSettings(None, 5.0),)
+    settings_ = FeatureSettings(
+        "all",
+        (AmplitudeSettings(filters, (0, 7)), AmplitudeSettings(filters, (0, 7), 2), PowerSettings(filters, 9, True)),
+        1,
+    )
+    assert name_features(settings_, ["C3"]) == (
+        "0-5 Hz amplitude now C3",
+        "0-5 Hz amplitude 7 samples before C3",
+        "0-5 Hz amplitude cosine 0 C3",
+        "0-5 Hz amplitude cosine 1 C3",
+        "0-5 Hz C3",
+    )

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from models import make_data, make_metadata, make_model
 from streamdetect import model_file as model_file_module
 from streamdetect.errors import ModelError
-from streamdetect.settings import FeatureSettings, FilterSettings
+from streamdetect.settings import FeatureSettings, FilterSettings, PowerSettings
 from streamdetect.stages.model import Model, ModelMetadata, name_features
 
 
@@ -234,13 +234,18 @@ NONSENSE = [
     (_at("created", value="yesterday"), "created"),
     (_at("ch_names", value=["C3", "Cz", "C3"]), "ch_names: 'C3'"),
     (_at("ch_names", value=[]), "ch_names"),
-    (_at("reference", value="average"), "reference"),
+    (_at("features", "blocks", 0, "reference", value="nose"), r"features\.blocks\[0\].*reference"),
+    (_at("features", "blocks", 0, "reference", value="laplacian"), "neighbours go with the laplacian"),
+    (_at("features", "blocks", 0, "kind", value="fourier"), r"features\.blocks\[0\]"),
+    (_at("features", "neighbours", value=[[1], [0], [2]]), "neighbours"),
+    (_at("features", "normaliser", value={"time_constant_s": 30.0}), "normaliser: expected a mean of 3"),
+    (_at("features", "normaliser", value={"time_constant_s": 0.0}), "time_constant_s"),
     (_at("feature_names", value=["0-30 Hz C3"]), "feature_names: expected 3"),
     (_at("feature_names", 1, value="0-30 Hz C4"), r"feature_names\[1\]"),
-    (_at("features", "window_samples", value=0), "window_samples"),
+    (_at("features", "blocks", 0, "window_samples", value=0), "window_samples"),
     (_at("features", "hop_samples", value=2.5), r"features\.hop_samples"),
-    (_at("features", "filters", 0, "h_freq", value=125.0), r"features\.filters\[0\]"),
-    (_at("features", "filters", 0, "phase", value="zero"), r"features\.filters\[0\]\.phase"),
+    (_at("features", "blocks", 0, "filters", 0, "h_freq", value=125.0), r"features\.blocks\[0\]\.filters\[0\]"),
+    (_at("features", "blocks", 0, "filters", 0, "phase", value="zero"), r"filters\[0\]\.phase"),
     (_at("health", "max_gap_samples", value=-1), "health"),
     (_at("events", value=[]), "events"),
     (_at("decisions", 0, "threshold", value=float("nan")), "NaN"),
@@ -273,7 +278,7 @@ def test_metadata_made_in_python_may_hold_no_nan():
     with pytest.raises(ValueError, match="finite"):
         make_metadata(scores={"protocol": "held-out", "auc": float("nan")})
     bank = (FilterSettings(None, float("nan")),)
-    features = FeatureSettings("power", bank, window_samples=50, hop_samples=5, log=True)
+    features = FeatureSettings("power", (PowerSettings(bank, window_samples=50, log=True),), hop_samples=5)
     with pytest.raises(ValueError, match="JSON"):
         make_metadata(features=features, feature_names=name_features(features, ["C3", "Cz", "C4"]))
 
@@ -285,11 +290,11 @@ def test_text_that_is_no_document_is_refused(text):
 
 
 def test_a_newer_schema_asks_for_an_upgrade(model_file, tmp_path):
-    path = _rewrite(model_file, tmp_path / "new.onnx", lambda document: document.update(schema_version=2, new_field=1))
+    path = _rewrite(model_file, tmp_path / "new.onnx", lambda document: document.update(schema_version=3, new_field=1))
     with pytest.raises(ModelError) as caught:
         Model.load(path)
     assert str(caught.value) == (
-        f"{path}: made by a newer streamdetect (schema 2, this version reads 1): "
+        f"{path}: made by a newer streamdetect (schema 3, this version reads 2): "
         "upgrade with pip install -U streamdetect"
     )
 

@@ -11,19 +11,31 @@ import contract
 from streamdetect.chunk import Chunk, Quality
 from streamdetect.decisions import Decisions
 from streamdetect.detector import Detector, FeaturePipeline
-from streamdetect.settings import DecisionSettings, FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.settings import (
+    AmplitudeSettings,
+    DecisionSettings,
+    FeatureSettings,
+    FilterSettings,
+    HealthSettings,
+    NormaliserSettings,
+    PowerSettings,
+)
 from streamdetect.stages.decision import DecisionStage
-from streamdetect.stages.features import WindowPower
+from streamdetect.stages.features import DelayedAmplitude, HopGrid, WindowPower
 from streamdetect.stages.health import Health
+from streamdetect.stages.normalise import Normaliser
 from streamdetect.stages.preprocess import FilterBank
 
 SFREQ = 100.0
 N_CHANNELS = 3
 HEALTH = HealthSettings(max_gap_samples=12, flat_samples=30)
-POWER = FeatureSettings("power", (FilterSettings(None, 30.0),), window_samples=50, hop_samples=4, log=True)
-BANK = FeatureSettings(
-    "bank", (FilterSettings(8.0, 13.0, 2), FilterSettings(None, 5.0)), window_samples=33, hop_samples=1, log=False
-)
+POWER = FeatureSettings("power", (PowerSettings((FilterSettings(None, 30.0),), window_samples=50, log=True),), 4)
+FILTERS = (FilterSettings(8.0, 13.0, 2), FilterSettings(None, 5.0))
+BANK = FeatureSettings("bank", (PowerSettings(FILTERS, window_samples=33, log=False),), 1)
+DELAYS = AmplitudeSettings(FILTERS, delays_samples=(0, 3, 20), reference="average")
+COURSE = AmplitudeSettings(FILTERS, delays_samples=(2, 5, 9, 31), n_cosines=3, reference="laplacian")
+LAPLACIAN = PowerSettings(FILTERS, window_samples=20, log=True, reference="laplacian")
+EVERYTHING = FeatureSettings("all", (DELAYS, COURSE, LAPLACIAN, *POWER.blocks), 3, neighbours=((1, 2), (0,), (1, 0)))
 
 
 @st.composite
@@ -85,19 +97,46 @@ class AfterHealth:
 
 
 def make_bank():
-    return FilterBank(BANK.filters, N_CHANNELS, SFREQ)
+    return FilterBank(FILTERS, N_CHANNELS, SFREQ)
 
 
 def make_power():
-    return WindowPower(2 * N_CHANNELS, window_samples=33, hop_samples=7, settling_samples=40, log=True)
+    return WindowPower(2 * N_CHANNELS, 7, PowerSettings(FILTERS, window_samples=33, log=True))
+
+
+def make_amplitude(settings_):
+    return DelayedAmplitude(2, N_CHANNELS, 7, settings_)
+
+
+class Normalised:
+    """A pipeline with the normaliser behind it."""
+
+    def __init__(self) -> None:
+        self.pipeline = FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, POWER)
+        self.normaliser = Normaliser(NormaliserSettings(3.0, (-1.0, 0.0, 2.0), (0.5, 1.0, 0.0)), 4 / SFREQ)
+
+    def reset(self) -> None:
+        self.pipeline.reset()
+        self.normaliser.reset()
+
+    def process(self, chunk: Chunk):
+        return self.normaliser.process(self.pipeline.process(chunk))
+
+    def flush(self):
+        return self.pipeline.flush()
 
 
 BLOCKS = {
     "health": lambda: Health(N_CHANNELS, SFREQ, HEALTH),
     "preprocess": lambda: AfterHealth(make_bank()),
-    "features": lambda: AfterHealth(make_bank(), make_power()),
+    "hop grid": lambda: AfterHealth(HopGrid(7, 40)),
+    "power": lambda: AfterHealth(make_bank(), make_power()),
+    "delays": lambda: AfterHealth(make_bank(), make_amplitude(DELAYS)),
+    "course": lambda: AfterHealth(make_bank(), make_amplitude(COURSE)),
+    "normaliser": Normalised,
     "pipeline power": lambda: FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, POWER),
     "pipeline bank": lambda: FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, BANK),
+    "pipeline of every block": lambda: FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, EVERYTHING),
 }
 
 
@@ -144,7 +183,7 @@ def test_float32_input_gives_the_float64_answer_of_the_same_values(name):
     contract.assert_same(from_float32, from_float64)
 
 
-@pytest.mark.parametrize("settings_", [POWER, BANK], ids=["power", "bank"])
+@pytest.mark.parametrize("settings_", [POWER, BANK, EVERYTHING], ids=["power", "bank", "every block"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_a_bad_channel_makes_decisions_invalid_and_keeps_them_finite(settings_, bad):
     pipeline = FeaturePipeline(N_CHANNELS, SFREQ, HEALTH, settings_)

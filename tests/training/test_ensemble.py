@@ -8,6 +8,9 @@ from sklearn.preprocessing import StandardScaler
 from models import make_data
 from streamdetect.errors import InputError
 from streamdetect.training.ensemble import (
+    CalibratedVote,
+    calibrate,
+    fit_calibration,
     make_ensemble,
     member_probabilities,
     patterns,
@@ -96,5 +99,30 @@ def test_patterns_show_the_source_and_not_the_noise_that_is_cancelled(name):
         assert abs(weights[1]) > 0.5 * abs(weights[0])  # the filter leans on the noise channel
         signal, cancelled = found[member]["HandStart"]
         assert signal > 0
-        assert abs(cancelled) < 0.15 * signal  # the pattern does not
+        # the pattern does not; shrunken weights only nearly cancel
+        assert abs(cancelled) < (0.25 if name == "power" else 0.15) * signal
     assert sum(found["rf"]["HandStart"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n_events", [1, 3])
+def test_a_calibrated_vote_changes_the_vote_and_not_its_members(n_events):
+    X, y = make_data(4, n_events)
+    estimator = make_ensemble("power", n_events=n_events, seed=0).fit(X, y)
+    before = member_probabilities(estimator, X)
+    calibrated = calibrate(estimator, [(0.5, -1.0)] * n_events)
+    after = member_probabilities(calibrated, X)
+    p = before["probability"]
+    np.testing.assert_allclose(after["probability"], 1 / (1 + np.e * np.sqrt((1 - p) / p)), rtol=1e-9)
+    for name in ("lda", "rf", "lr"):
+        np.testing.assert_array_equal(after[name], before[name])
+    votes = [calibrated] if n_events == 1 else calibrated.estimators_
+    for event, vote in enumerate(votes):
+        assert isinstance(vote, CalibratedVote)
+        np.testing.assert_allclose(vote.predict_proba(X.astype(np.float64))[:, 1], after["probability"][:, event])
+
+
+def test_calibration_of_a_vote_that_knows_nothing_gives_the_rate_of_the_event():
+    rng = np.random.default_rng(0)
+    labels = rng.random(4000) < 0.1
+    vote = CalibratedVote(None, *fit_calibration(np.where(labels, 0.3, 0.6) + 0.2 * rng.random(4000), labels))
+    np.testing.assert_allclose(vote.calibrate(np.array([0.01, 0.5, 0.99])), 0.1, atol=0.01)

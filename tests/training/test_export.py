@@ -19,7 +19,7 @@ from streamdetect.errors import InputError, ParityError
 from streamdetect.settings import DecisionSettings
 from streamdetect.stages.model import Model
 from streamdetect.training import graph as graph_module
-from streamdetect.training.ensemble import make_ensemble, member_probabilities
+from streamdetect.training.ensemble import calibrate, make_ensemble, member_probabilities
 from streamdetect.training.estimator_file import _check_tree
 from streamdetect.training.export import export_model, load_estimator, reexport, save_estimator
 
@@ -42,6 +42,24 @@ def _is_empty(path):
 
 
 # --- the file
+
+
+@pytest.mark.parametrize("n_events", [1, 2])
+def test_a_calibrated_vote_is_exported_and_kept_as_it_is(path, n_events):
+    estimator, X = _fit("power", n_events)
+    calibrated = calibrate(estimator, [(0.7, -0.5), (1.6, 0.2)][:n_events])
+    metadata = make_metadata(n_events=n_events)
+    export_model(calibrated, X, metadata, path)
+    kept = path.with_suffix(".skops")
+    save_estimator(calibrated, X, metadata, kept)
+    new = make_data(3, n_rows=1000, seed=9)[0]
+    expected = member_probabilities(calibrated, new)
+    found = Model.load(path).predict(new)
+    for member, values in found.items():
+        np.testing.assert_allclose(values, expected[member], atol=1e-6)  # float32
+    again = member_probabilities(load_estimator(kept).estimator, new)
+    np.testing.assert_array_equal(again["probability"], expected["probability"])
+    assert np.abs(expected["probability"] - member_probabilities(estimator, new)["probability"]).max() > 0.05
 
 
 @pytest.mark.parametrize("name", ["power", "2019"])

@@ -14,7 +14,6 @@ from streamdetect.settings import EventSettings
 from streamdetect.training.clock import clock_auc
 from streamdetect.training.ensemble import member_probabilities
 from streamdetect.training.export import export_model
-from streamdetect.training.feature_sets import FEATURE_SETS, make_features
 from streamdetect.training.fit import clear_threshold, train
 from streamdetect.training.folds import make_folds
 from streamdetect.training.protocols import controls, cross_validate, random_split
@@ -149,7 +148,7 @@ def test_random_split_scores_a_third_of_all_windows_at_one_half(recordings):
 
 def test_controls_score_chance_on_irregular_events(recordings):
     trainer, windows = label(recordings)
-    found = controls(trainer, recordings, windows)
+    found = controls([trainer], recordings, windows)
     assert abs(found["phase_randomised"]["move"] - 0.5) < 0.15  # four minutes of signal
     assert abs(found["clock"]["move"] - 0.5) < 0.15
 
@@ -174,21 +173,6 @@ def test_an_event_that_is_always_going_on_is_refused(tmp_path):
     both = [recording_of(tmp_path, f"w{i}", data + i, [Annotation(0.0, 40.0, "move")]) for i in range(2)]
     with pytest.raises(EventError, match="always going on"):
         train(both, TrainingSettings(events=(MOVE,)), name="x")
-
-
-def test_unknown_features_are_refused_with_a_list():
-    with pytest.raises(InputError, match="--features wavelets: no such feature set; choose from power, bands, 2019"):
-        make_features("wavelets", 500.0)
-
-
-def test_feature_sets_are_stored_in_samples():
-    assert {name: make_features(name, 160.0).hop_samples for name in FEATURE_SETS} == {
-        "power": 3,
-        "bands": 3,
-        "2019": 1,
-    }
-    assert make_features("2019", 500.0).window_samples == 500
-    assert not make_features("2019", 500.0).log
 
 
 def test_a_copied_recording_goes_with_its_original(recordings):

@@ -6,11 +6,11 @@ import pytest
 from recordings import CH_NAMES, SFREQ, make_recording, recording_of
 from streamdetect.errors import ChannelError, EventError, InputError, RecordingError
 from streamdetect.events import Annotation, check_events
-from streamdetect.settings import EventSettings, FeatureSettings, FilterSettings, HealthSettings
+from streamdetect.settings import EventSettings, FeatureSettings, FilterSettings, HealthSettings, PowerSettings
 from streamdetect.training.windows import choose_channels, label_windows
 
 HEALTH = HealthSettings(max_gap_samples=100, flat_samples=200)
-FEATURES = FeatureSettings("power", (FilterSettings(None, 30.0),), 100, 2, log=True)
+FEATURES = FeatureSettings("power", (PowerSettings((FilterSettings(None, 30.0),), 100, log=True),), 2)
 MOVE = EventSettings("move", ("move",))
 
 
