@@ -31,6 +31,7 @@ from streamdetect.scoring.metrics import area_under_roc
 from streamdetect.settings import HealthSettings
 from streamdetect.training.ensemble import make_ensemble, member_probabilities
 from streamdetect.training.feature_sets import make_features
+from streamdetect.training.trainer import unconverged_allowed
 
 WINDOW_SAMPLES = 150
 LAST_TRAINING_SERIES = 6
@@ -136,8 +137,9 @@ def score(
     aucs: dict[str, list[float]] = {}
     for index in range(n_events):
         truth = event == index
-        vote = make_ensemble(features, n_events=1, seed=seed, n_rows=int((~is_test).sum()), n_jobs=-1)
-        vote.fit(X[~is_test].astype(np.float64), truth[~is_test].astype(np.int64))
+        vote = make_ensemble(features, n_events=1, seed=seed, rows=X[~is_test], n_jobs=-1)
+        with unconverged_allowed():
+            vote.fit(X[~is_test].astype(np.float64), truth[~is_test].astype(np.int64))
         for name, values in member_probabilities(vote, X[is_test]).items():
             aucs.setdefault(name, []).append(area_under_roc(truth[is_test], values[:, 0]) or np.nan)
     return aucs

@@ -71,7 +71,7 @@ def calibrate(
     ] = None,
     channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out of the model.")] = None,
-    features: Annotated[str, typer.Option(metavar="NAME", help=FEATURES_HELP)] = "power",
+    features: Annotated[str, typer.Option(metavar="NAME", help=FEATURES_HELP)] = "auto",
     false_alarms_per_min: Annotated[
         float, typer.Option(metavar="N", help="What the threshold may cost on held-out parts of the session.", min=0.0)
     ] = 1.0,
@@ -89,7 +89,8 @@ def calibrate(
     kept in M-calibration_raw.fif, however the session ends; MNE reads it, and so does train.
     """
     with needs_extra("train"):
-        from streamdetect.training.trainer import Trainer, TrainingSettings
+        from streamdetect.training.choose import make_trainers
+        from streamdetect.training.trainer import TrainingSettings
     from streamdetect.calibration.cues import draw_cues
     from streamdetect.calibration.recorder import Recorder
     from streamdetect.cli.train import model_files, train_and_export
@@ -117,7 +118,7 @@ def calibrate(
         source, markers = _connect(stack, stream, split_names(channels), timeout, unit, f"{out.stem}-cues")
         stop = stack.enter_context(stop_on_signal())
         ch_names = _leave_out(source, split_names(exclude))
-        Trainer(ch_names, source.info.sfreq, settings)  # refuses an unknown feature set now, not after the session
+        make_trainers(ch_names, source.info.sfreq, settings)  # refuses unknown features now, not after the session
         checks = _check_signal(source, ch_names, console, ignore_signal_check, stop)
         recorder = Recorder(source.info)
         lost: StreamError | None = None

@@ -145,9 +145,10 @@ def open_recordings(paths: Sequence[Path]) -> list[Recording]:
 
 
 def choose_events(asked: Sequence[str] | None, recordings: Sequence[Recording]) -> tuple[EventSettings, ...]:
-    """Read ``--event`` options, or take every event of the recordings."""
+    """Read ``--event`` options, or take every event of the recordings; of Grasp-and-Lift their union, too."""
     from streamdetect.errors import EventError, InputError
     from streamdetect.settings import EventSettings
+    from streamdetect.sources.ingredients import EVENT_NAMES
 
     if asked:
         try:
@@ -163,6 +164,8 @@ def choose_events(asked: Sequence[str] | None, recordings: Sequence[Recording]) 
         if len(names) > MAX_DEFAULT_EVENTS:
             raise EventError(f"--event: choose from the {len(names)} events of the recordings: {', '.join(names)}")
         events = tuple(EventSettings(name, (name,)) for name in names)
+        if set(names) == set(EVENT_NAMES):
+            events += (EventSettings("movement", tuple(names)),)  # any of them
     repeated = {one.name for one in events if sum(other.name == one.name for other in events) > 1}
     if repeated:
         raise InputError(f"--event {', '.join(sorted(repeated))}: named twice")

@@ -81,7 +81,8 @@ def score_features(trainer: Trainer, windows: Sequence[LabelledWindows]) -> floa
         for event, (train_labels, test_labels) in enumerate(zip(y.T, y_test.T, strict=True)):
             if train_labels.all() or not train_labels.any():
                 continue
-            lda = dict(make_ensemble(trainer.settings.features, n_events=1, seed=0).estimators)["lda"]
+            vote = make_ensemble(trainer.settings.features, n_events=1, seed=0, rows=X, overlap=trainer.overlap)
+            lda = dict(vote.estimators)["lda"]
             lda.fit(X.astype(np.float64), train_labels.astype(np.int64))
             truth.setdefault(event, []).append(test_labels)
             found.setdefault(event, []).append(positive_probability(lda, X_test.astype(np.float64)))

@@ -154,6 +154,7 @@ class Trainer:
         self.features: FeatureSettings = make_features(settings.features, sfreq, ch_names)
         self.health = HealthSettings(to_samples(settings.max_gap_s, sfreq), to_samples(settings.flat_s, sfreq))
         self.stride = max(1, round(settings.stride_s * sfreq / self.features.hop_samples))
+        self.overlap = max(1, self.features.window_samples // (self.stride * self.features.hop_samples))
         self._scored_stride = max(1, round(SCORED_HOP_S * sfreq / self.features.hop_samples))
         self._rules = decision_candidates(sfreq, settings.dwell_s, settings.refractory_s)
 
@@ -276,7 +277,12 @@ class Trainer:
         """
         check_classes(y, self.settings.event_names, where)
         estimator = make_ensemble(
-            self.settings.features, n_events=y.shape[1], seed=self.settings.seed, n_rows=len(X), n_jobs=n_jobs
+            self.settings.features,
+            n_events=y.shape[1],
+            seed=self.settings.seed,
+            rows=X,
+            overlap=self.overlap,
+            n_jobs=n_jobs,
         )
         return estimator.fit(X, y[:, 0].astype(np.int64) if y.shape[1] == 1 else y.astype(np.int64))
 

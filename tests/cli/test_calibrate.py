@@ -149,7 +149,7 @@ def test_a_dead_channel_stops_it_until_it_is_left_out_and_ctrl_c_keeps_the_recor
     _, err = session.communicate(timeout=60)
     assert session.returncode == 130, err
     path = tmp_path / "b-calibration_raw.fif"
-    assert f"streamdetect train {path} --event movement --exclude C3 --out {tmp_path / 'b.onnx'}" in err
+    assert f"streamdetect train {path} --event movement --exclude C3 --features auto --out {tmp_path / 'b.onnx'}" in err
     recording = read_recording(path)
     assert recording.info.ch_names == ("Cz", "C3", "C4")  # nothing is thrown away
     assert recording.annotations[0].description == "rest"
@@ -197,7 +197,7 @@ def test_a_lost_stream_ends_it_with_what_there_is(tmp_path):
     path = tmp_path / "d-calibration_raw.fif"
     last = err.splitlines()[-1]
     assert last.startswith("streamdetect: stream 'cal-lost'")
-    assert f"streamdetect train {path} --event grasp --out {tmp_path / 'd.onnx'}" in last
+    assert f"streamdetect train {path} --event grasp --features auto --out {tmp_path / 'd.onnx'}" in last
     assert read_recording(path).annotations
 
 

@@ -109,7 +109,7 @@ class TestChooseThreshold:
 
     def test_needs_an_event(self) -> None:
         with pytest.raises(EventError, match=r"event 'movement'.*found none"):
-            choose_decision([make_outcome([0.1] * 10)], "movement", [AT_ONCE], 1.0).threshold
+            choose_decision([make_outcome([0.1] * 10)], "movement", [AT_ONCE], 1.0)
 
     def test_takes_three_hours_of_decisions(self) -> None:
         outcomes = simulate_outcomes(("Grasp",), n_recordings=4, seconds=3500.0)
