@@ -117,7 +117,13 @@ def evaluate(
     if protocol is Protocol.RANDOM_SPLIT:
         console.print(published_table(scores))
     elif cross_validate:
-        console.print("Window recall and false positives are at 0.5; events are found at each fold's own threshold.")
+        if "chosen" in scores:
+            console.print(f"Features that the folds chose: {', '.join(scores['chosen'])}.")
+        medians = ", ".join(f"{name} {threshold:.3g}" for name, threshold in scores["thresholds"].items())
+        console.print(
+            f"Window recall and false positives are at the median of the folds' thresholds ({medians}); events are found "
+            "at each fold's own."
+        )
     if report is not None and metadata is not None:
         from streamdetect.scoring.figures import cut_excerpt
         from streamdetect.scoring.report import write_report
@@ -232,8 +238,10 @@ def _score_training(
 
         if protocol is Protocol.RANDOM_SPLIT:
             return {"protocol": protocol.value, **protocols.random_split(trainers[0], label(trainers[0]))}, [], {}
-        outcomes, grouped_by, chosen = protocols.cross_validate_choice(trainers, label)
-        scores = score(outcomes, dict.fromkeys(settings.event_names, 0.5))
+        held_out = protocols.cross_validate_choice(trainers, label)
+        scores = score(held_out.outcomes, held_out.thresholds)
         control_scores = protocols.controls(trainers, recordings, label(trainers[0])) if with_controls else {}
-    found = {"protocol": protocol.value, "grouped_by": grouped_by, **({"chosen": chosen} if chosen else {}), **scores}
-    return found, outcomes, control_scores
+    found = {"protocol": protocol.value, "grouped_by": held_out.grouped_by, "thresholds": held_out.thresholds, **scores}
+    if held_out.chosen:
+        found["chosen"] = held_out.chosen
+    return found, held_out.outcomes, control_scores

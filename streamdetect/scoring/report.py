@@ -71,8 +71,8 @@ _ABLATION_CAPTION = (
     "helps. What lies inside the band may be chance."
 )
 _SCALP_CAPTION = (
-    "Patterns of the linear members (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067) show where power "
-    "changes with the event; the forest's importance shows where it looks, and has no sign. Maps interpolate between "
+    "Patterns of the linear members (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067) show what changes "
+    "with the event; the forest's importance shows where it looks, and has no sign. Maps interpolate between "
     "the channels (dots)."
 )
 
@@ -204,6 +204,7 @@ def _needs_html(needs: Needs, protocol: str) -> str:
         name: [(each[name].auc, each[name].low, each[name].high) for each in needs.by_minutes]
         for name in needs.by_minutes[-1]
     }
+    protocol = protocol.partition(";")[0]  # no decision rule takes part
     learning = learning_figure(needs.minutes, intervals, protocol=protocol)
     full = {name: each[-1] for name, each in intervals.items()}
     ablation = ablation_figure(needs.left_out, full, protocol=protocol)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 MIN_POSITIONS = 4  # fewer make no map
 MAX_COLUMNS = 6  # more maps beside each other are too small to read in the report
+TITLE_WIDTH = 28  # characters that fit over a map
 N_BARS = 12  # strongest channels of a bar chart
 _KINDS = {"lda": "LDA pattern", "lr": "LR pattern", "rf": "forest importance"}
 _SIGNED_COLORMAP = "RdBu_r"
@@ -99,9 +101,11 @@ def scalp_figure(metadata: ModelMetadata) -> Figure:
     bands = range(len(metadata.features.labels))
     if len(members) * len(bands) <= MAX_COLUMNS:
         grid = [[(event, member, band) for member in members for band in bands] for event in metadata.event_names]
-    else:
+    elif len(bands) <= MAX_COLUMNS:
         grid = [[(event, member, band) for band in bands] for event in metadata.event_names for member in members]
-    width, height = (2.0, 2.4) if is_map else (2.6, 3.0)
+    else:
+        grid = [[(event, member, band) for member in members] for event in metadata.event_names for band in bands]
+    width, height = (2.2, 2.7) if is_map else (2.6, 3.2)
     figure = Figure(figsize=(max(7.0, len(grid[0]) * width), len(grid) * height + 1.6), layout="constrained")
     axes = figure.subplots(len(grid), len(grid[0]), squeeze=False)
     for axis, (event, member, band) in zip(axes.ravel(), (cell for row in grid for cell in row), strict=True):
@@ -113,7 +117,8 @@ def scalp_figure(metadata: ModelMetadata) -> Figure:
             _draw_map(axis, metadata, values, montage, is_signed=member != "rf")
         else:
             _draw_bars(axis, metadata, values, is_signed=member != "rf")
-        axis.set_title(f"{event}\n{_KINDS[member]}, {metadata.features.labels[band]}", fontsize=9)
+        words = textwrap.wrap(f"{_KINDS[member]}, {metadata.features.labels[band]}", TITLE_WIDTH)
+        axis.set_title("\n".join([event, *words]), fontsize=9)
     left_out = [name for name in metadata.ch_names if name not in montage.ch_names]
     note = "Values relative to the largest of their event and member."
     if is_map:
@@ -165,7 +170,7 @@ def _add_colorbars(figure: Figure, axes: NDArray, *, has_pattern: bool, has_impo
     look: dict[str, Any] = {"ax": axes.ravel().tolist(), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
     if has_pattern:
         bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _SIGNED_COLORMAP), **look)
-        bar.set_ticks([-1, 0, 1], labels=["less power in the event", "pattern", "more power in the event"], fontsize=8)
+        bar.set_ticks([-1, 0, 1], labels=["less in the event", "pattern", "more in the event"], fontsize=8)
     if has_importance:
         bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _UNSIGNED_COLORMAP), **look)
         bar.set_ticks([0, 0.5, 1], labels=["unused", "forest importance", "most used"], fontsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -25,7 +25,28 @@ TEST_SIZE_2019 = 0.33  # Oschmann 2019: train_test_split(test_size=0.33) over al
 _NEEDS_TIME = ("event_recall", "false_alarms_per_min")  # what windows drawn at random cannot have, and the lag
 
 
-def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> tuple[list[Outcome], str]:
+class CrossValidated(NamedTuple):
+    """What a training makes of recordings that it has not seen.
+
+    Parameters
+    ----------
+    outcomes : list of Outcome
+        Decisions and detections on each recording, each by a model that was trained without it.
+    grouped_by : str
+        What the folds kept together.
+    thresholds : dict of str to float
+        For each event the median of the folds' thresholds.
+    chosen : list of str
+        The features that each fold chose, from its training recordings alone; empty where there was no choice.
+    """
+
+    outcomes: list[Outcome]
+    grouped_by: str
+    thresholds: dict[str, float]
+    chosen: list[str]
+
+
+def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> CrossValidated:
     """Score a whole training, the choice of thresholds included, on recordings that it has not seen.
 
     Parameters
@@ -37,18 +58,16 @@ def cross_validate(trainer: Trainer, windows: Sequence[LabelledWindows]) -> tupl
 
     Returns
     -------
-    outcomes : list of Outcome
-        Decisions and detections on each recording, each by a model that was trained without it.
-    grouped_by : str
-        What the folds kept together.
+    CrossValidated
     """
     folds, grouped_by = trainer.folds(windows)
-    return trainer.join(windows, _run_nested(trainer, windows, folds)), grouped_by
+    parts = _run_nested(trainer, windows, folds)
+    return CrossValidated(trainer.join(windows, [part.decided for part in parts]), grouped_by, _median(parts), [])
 
 
 def cross_validate_choice(
     trainers: Sequence[Trainer], label: Callable[[Trainer], list[LabelledWindows]]
-) -> tuple[list[Outcome], str, list[str]]:
+) -> CrossValidated:
     """Score a whole training that chooses its features too, each fold by itself.
 
     Parameters
@@ -60,43 +79,51 @@ def cross_validate_choice(
 
     Returns
     -------
-    outcomes : list of Outcome
-    grouped_by : str
-    chosen : list of str
-        The features that each fold chose, from its training recordings alone.
+    CrossValidated
     """
     if len(trainers) == 1:
-        outcomes, grouped_by = cross_validate(trainers[0], label(trainers[0]))
-        return outcomes, grouped_by, []
+        return cross_validate(trainers[0], label(trainers[0]))
     scores = []
     for trainer in trainers:
         windows = label(trainer)
         folds, grouped_by = trainer.folds(windows)
         scores.append([score_features(trainer, take(windows, fold.train)) for fold in folds])
     winners = np.argmax(scores, axis=0)
-    parts: dict[int, list[Decisions | None]] = {}
+    parts: dict[int, _Part] = {}
     for winner in np.unique(winners).tolist():
         windows = label(trainers[winner])
         own_folds, _ = trainers[winner].folds(windows)
         mine = np.flatnonzero(winners == winner).tolist()
         decided = _run_nested(trainers[winner], windows, [own_folds[i] for i in mine])
         parts.update(zip(mine, decided, strict=True))
-    outcomes = trainers[0].join(windows, [parts[i] for i in range(len(folds))])
-    return outcomes, grouped_by, [trainers[winner].features.name for winner in winners.tolist()]
+    outcomes = trainers[0].join(windows, [parts[i].decided for i in range(len(folds))])
+    chosen = [trainers[winner].features.name for winner in winners.tolist()]
+    return CrossValidated(outcomes, grouped_by, _median(list(parts.values())), chosen)
 
 
-def _run_nested(
-    trainer: Trainer, windows: Sequence[LabelledWindows], folds: Sequence[Fold]
-) -> list[list[Decisions | None]]:
+class _Part(NamedTuple):
+    """What one fold decided on each recording, and its threshold for each event."""
+
+    decided: list[Decisions | None]
+    thresholds: dict[str, float]
+
+
+def _median(parts: Sequence[_Part]) -> dict[str, float]:
+    return {name: float(np.median([part.thresholds[name] for part in parts])) for name in parts[0].thresholds}
+
+
+def _run_nested(trainer: Trainer, windows: Sequence[LabelledWindows], folds: Sequence[Fold]) -> list[_Part]:
     """Train on each fold, thresholds included, and decide on what it holds out."""
     inner = Trainer(trainer.ch_names, trainer.sfreq, replace(trainer.settings, n_jobs=1))
 
-    def run(fold: Fold) -> list[Decisions | None]:
+    def run(fold: Fold) -> _Part:
         fitted = inner.fit(take(windows, fold.train))
         decided = [inner.decide(one, test, fitted.model) for one, test in zip(windows, fold.test, strict=True)]
-        return [
+        detected = [
             None if each is None else detect(Outcome("", each, {}, 1.0), fitted.decisions).decisions for each in decided
         ]
+        thresholds = [rule.threshold for rule in fitted.decisions]
+        return _Part(detected, dict(zip(trainer.settings.event_names, thresholds, strict=True)))
 
     with unconverged_allowed():
         return trainer.run_folds(run, folds)
@@ -172,8 +199,8 @@ def controls(
     scrambled = []
     for seed in range(N_SURROGATES):
         surrogates = [PhaseRandomised(recording, seed) for recording in recordings]
-        outcomes, _, _ = cross_validate_choice(trainers, _label_all(surrogates))  # type: ignore[arg-type]
-        scrambled.append(outcomes)
+        found = cross_validate_choice(trainers, _label_all(surrogates))  # type: ignore[arg-type]
+        scrambled.append(found.outcomes)
     clock = clock_auc(windows, trainers[0].folds(windows)[0], trainers[0].settings.event_names)
     return {"clock": clock, "phase_randomised": mean_auc(scrambled)}
 

@@ -60,7 +60,8 @@ def test_auto_takes_what_the_signal_holds_and_the_model_says_why(powers, slows):
 
 def test_each_fold_chooses_by_itself(slows):
     trainers = make_trainers(CH_NAMES, SFREQ, AUTO)
-    outcomes, grouped_by, chosen = cross_validate_choice(trainers, labels_of(slows))
+    outcomes, grouped_by, thresholds, chosen = cross_validate_choice(trainers, labels_of(slows))
+    assert 0 < thresholds["move"] < 1
     assert grouped_by == "recording"
     assert chosen == ["lowpass"] * 3
     assert [each.name for each in outcomes] == ["s0", "s1", "s2"]
@@ -106,7 +107,7 @@ def test_what_cannot_be_learnt_scores_chance_in_the_nested_protocol(tmp_path, le
     settings = TrainingSettings(events=(MOVE,), features="auto", stride_s=0.2)
     trainers = make_trainers(CH_NAMES, SFREQ, settings)
     trainers += [Trainer(CH_NAMES, SFREQ, TrainingSettings(events=(MOVE,), features="bands+adaptive", stride_s=0.2))]
-    outcomes, _, _ = cross_validate_choice(trainers, labels_of(recordings))
+    outcomes = cross_validate_choice(trainers, labels_of(recordings)).outcomes
     assert abs(auc_by_event(outcomes)["move"] - 0.5) < 0.05
 
 
