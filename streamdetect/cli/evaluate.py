@@ -121,8 +121,8 @@ def evaluate(
             console.print(f"Features that the folds chose: {', '.join(scores['chosen'])}.")
         medians = ", ".join(f"{name} {threshold:.3g}" for name, threshold in scores["thresholds"].items())
         console.print(
-            f"Window recall and false positives are at the median of the folds' thresholds ({medians}); events are found "
-            "at each fold's own."
+            f"Window recall and false positives are at the median of the folds' thresholds ({medians}); events are "
+            "found at each fold's own."
         )
     if report is not None and metadata is not None:
         from streamdetect.scoring.figures import cut_excerpt
