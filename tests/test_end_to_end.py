@@ -59,6 +59,20 @@ def test_simulated_series_from_files_to_live_decisions(tmp_path):
     assert "1500 live decisions, all equal, bit for bit" in compared.stdout
 
 
+def test_live_equals_replay_for_every_block_and_the_normaliser(tmp_path):
+    folder = tmp_path / "gal"
+    streamdetect("simulate", folder, "--series", 2, "--minutes", 0.5)
+    one, two = sorted(folder.glob("*_data.csv"))
+    model, journal = tmp_path / "m.onnx", tmp_path / "live.jsonl"
+    features = "power+bands+lowpass+mrcp+erd+wide+adaptive"
+    streamdetect("train", one, two, "--event", "HandStart", "--features", features, "--out", model)
+    play_into_monitor(one, model, journal, name="e2e-blocks", speed=4, duration=30)
+    compared = streamdetect("replay", one, "--model", model, "--journal", journal, "--json", "-")
+    found = json.loads(compared.stdout)["journal"]
+    assert found["n_decisions"] == found["n_replayed"] > 1000
+    assert found["n_different"] == 0
+
+
 def test_a_journal_of_another_recording_is_told_apart(tmp_path):
     folder = tmp_path / "gal"
     streamdetect("simulate", folder, "--series", 2, "--minutes", 0.25)
