@@ -32,7 +32,7 @@ ROWS_PER_TREE = 28_000
 # Regularisation is set for windows that do not overlap. Where k windows overlap each other, a k-th of them is worth as
 # much: the logistic regression's C is divided by k, a leaf holds k times as many, and LDA's shrinkage is estimated on
 # every k-th. The two values were chosen on series 1 to 6 of Grasp-and-Lift (k = 1), and that the rule holds for k = 10
-# was seen on the imagined movements of PhysioNet S001: AUC 0.774 by it, 0.756 without (docs/METHOD.md).
+# was seen on the imagined movements of PhysioNet S001: AUC 0.761 by it, 0.741 without (docs/METHOD.md).
 LR_C = 0.01
 MIN_SAMPLES_LEAF = 3
 CLIPPED = 1e-6  # a probability of 0 or 1 has no logit
