@@ -182,12 +182,14 @@ def nearest_channels(ch_names: Sequence[str], features: str) -> tuple[tuple[int,
     unknown = [name for name in ch_names if name not in places]
     if unknown or len(ch_names) <= N_NEIGHBOURS:
         problem = (
-            f"no place on the head is known of {', '.join(unknown)}: leave out with --exclude {','.join(unknown)}"
+            f"no place on the head is known of {', '.join(unknown)}"
             if unknown
-            else f"it needs more than {N_NEIGHBOURS} channels, found {len(ch_names)}: take more"
+            else f"it needs more than {N_NEIGHBOURS} channels, found {len(ch_names)}"
         )
+        can_leave_out = unknown and len(ch_names) - len(unknown) > N_NEIGHBOURS
+        advice = f"leave out with --exclude {','.join(unknown)}, or choose" if can_leave_out else "choose"
         raise InputError(
-            f"--features {features}: {problem}, or choose features without a Laplacian: power, bands, lowpass"
+            f"--features {features}: {problem}: {advice} features without a Laplacian: power, bands, lowpass or wide"
         )
     positions = np.array([places[name] for name in ch_names])
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)

@@ -64,3 +64,5 @@ def test_a_laplacian_of_unknown_or_few_channels_is_refused():
         make_features("erd", 500.0, (*CAP, "EXG1"))
     with pytest.raises(InputError, match="needs more than 4 channels, found 3"):
         make_features("mrcp", 500.0, CAP[:3])
+    with pytest.raises(InputError, match="known of a, b, c, d, e: choose features"):
+        make_features("erd", 500.0, tuple("abcde"))
