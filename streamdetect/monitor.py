@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from streamdetect.chunk import Chunk, StreamInfo
+from streamdetect.chunk import Chunk
 from streamdetect.decisions import Decisions, Detection
 from streamdetect.errors import StreamError
 from streamdetect.sinks.journal import Journal
+from streamdetect.sources.live import LiveSource
 
 if TYPE_CHECKING:
     from streamdetect.detector import Detector
@@ -29,25 +30,6 @@ _CLOCK_INTERVAL_S = 10.0  # of signal, between two records of the clock offset
 _MAX_DELAYS = 100_000  # the latest, for the summary: half an hour and more
 
 EndReason = Literal["duration", "idle", "stopped", "lost", "error"]
-
-
-class Source(Protocol):
-    """What the monitor needs of a source; `streamdetect.sources.lsl.LSLSource` has it."""
-
-    @property
-    def info(self) -> StreamInfo:
-        """Channels, in the detector's order, and sampling rate."""
-
-    @property
-    def time_correction(self) -> float | None:
-        """What to add to a time to have it in the local clock, in s; None while unknown."""
-
-    @property
-    def seconds_since_last_sample(self) -> float:
-        """Time since the last sample arrived, in s."""
-
-    def read(self, timeout_s: float) -> list[Chunk]:
-        """Return what has arrived."""
 
 
 class Sink(Protocol):
@@ -123,7 +105,7 @@ class MonitorSummary:
 
 
 def monitor(
-    source: Source,
+    source: LiveSource,
     detector: Detector,
     sinks: Sequence[Sink] = (),
     *,
@@ -138,7 +120,7 @@ def monitor(
 
     Parameters
     ----------
-    source : Source
+    source : LiveSource
         Connected; delivers the detector's channels in the detector's order.
     detector : Detector
         Starts from its first state.
@@ -191,7 +173,7 @@ def monitor(
 class _Session:
     """Counts and the latest of everything."""
 
-    source: Source
+    source: LiveSource
     detector: Detector
     sinks: Sequence[Sink]
     journal: Journal | None

@@ -6,15 +6,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.calibration.cues import Cue
 from streamdetect.calibration.recorder import Recorder
-from streamdetect.chunk import Chunk, StreamInfo
+from streamdetect.chunk import Chunk
 from streamdetect.errors import InputError, StreamError
+from streamdetect.sources.live import LiveSource
 
 _STEP_S = 0.02  # between two reads; how late a cue may be
 _FIRST_SAMPLE_S = 5.0  # a driver that has answered sends within this time, or not at all
@@ -24,25 +25,6 @@ _LATE_S = 2.0  # how long the last samples may be under way after the last cue
 _CLOCK_TOLERANCE_S = 1.0
 
 EndReason = Literal["complete", "stopped"]
-
-
-class Source(Protocol):
-    """What a session needs of a source; `streamdetect.sources.lsl.LSLSource` has it."""
-
-    @property
-    def info(self) -> StreamInfo:
-        """Channels and sampling rate."""
-
-    @property
-    def time_correction(self) -> float | None:
-        """What to add to a time to have it in the local clock, in s; None while unknown."""
-
-    @property
-    def seconds_since_last_sample(self) -> float:
-        """Time since the last sample arrived, in s."""
-
-    def read(self, timeout_s: float) -> list[Chunk]:
-        """Return what has arrived."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +43,14 @@ class Excerpt:
     sfreq: float
 
 
-def collect_excerpt(source: Source, seconds: float, *, clock: Callable[[], float], stop: threading.Event) -> Excerpt:
+def collect_excerpt(
+    source: LiveSource, seconds: float, *, clock: Callable[[], float], stop: threading.Event
+) -> Excerpt:
     """Take a few seconds of signal to look at.
 
     Parameters
     ----------
-    source : Source
+    source : LiveSource
         Connected.
     seconds : float
         How much, in s of the clock after the first sample.
@@ -118,7 +102,7 @@ def collect_excerpt(source: Source, seconds: float, *, clock: Callable[[], float
 
 
 def run_session(
-    source: Source,
+    source: LiveSource,
     recorder: Recorder,
     cues: Sequence[Cue],
     *,
@@ -133,7 +117,7 @@ def run_session(
 
     Parameters
     ----------
-    source : Source
+    source : LiveSource
         Connected.
     recorder : Recorder
         Gets the signal, that of the countdown included (filters warm up on it), and each cue at the time when it was
