@@ -15,17 +15,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from streamdetect.chunk import Chunk
 from streamdetect.detector import FeaturePipeline
+from streamdetect.errors import RecordingError, StreamdetectError
+from streamdetect.runtime import first_line
 from streamdetect.scoring.controls import phase_randomise
 from streamdetect.scoring.metrics import area_under_roc
 from streamdetect.settings import HealthSettings
@@ -76,18 +81,32 @@ class Subject(NamedTuple):
 
 
 def read_subject(path: Path) -> Subject:
-    """Read a ``.npz`` file of windows."""
-    with np.load(path) as file:
-        return Subject(
-            path.stem,
-            tuple(map(str, file["channels"])),
-            tuple(map(str, file["events"])),
-            float(file["sfreq"]),
-            file["frame"].astype(np.int64),
-            file["eeg"].T * VOLTS_PER_UNIT,
-            file["labels"].astype(bool),
-            file["series"].astype(np.int64),
-        )
+    """Read a ``.npz`` file of windows.
+
+    Raises
+    ------
+    RecordingError
+        No such file, or one that holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _to_subject(path, file)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        expected = "a .npz file with frame, eeg, labels, series, channels, events and sfreq"
+        raise RecordingError(f"{path}: expected {expected}, found none ({first_line(error)})") from error
+
+
+def _to_subject(path: Path, file: NpzFile) -> Subject:
+    return Subject(
+        path.stem,
+        tuple(map(str, file["channels"])),
+        tuple(map(str, file["events"])),
+        float(file["sfreq"]),
+        file["frame"].astype(np.int64),
+        file["eeg"].T * VOLTS_PER_UNIT,
+        file["labels"].astype(bool),
+        file["series"].astype(np.int64),
+    )
 
 
 def cut_windows(subject: Subject, signal: NDArray[np.float64]) -> Windows:
@@ -102,7 +121,7 @@ def cut_windows(subject: Subject, signal: NDArray[np.float64]) -> Windows:
         events += [event] * (len(starts) - len(events))
     start, stop = np.array(starts), np.array(stops)
     if not np.isin(stop - start, (WINDOW_SAMPLES - 1, WINDOW_SAMPLES)).all():
-        raise SystemExit(f"{subject.name}: expected runs of 149 or 150 labelled frames an event, found others")
+        raise RecordingError(f"{subject.name}: expected runs of 149 or 150 labelled frames an event, found others")
     index = np.maximum(stop[:, None] - np.arange(WINDOW_SAMPLES, 0, -1), start[:, None])
     return Windows(
         signal[:, index].transpose(1, 0, 2),
@@ -214,4 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StreamdetectError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

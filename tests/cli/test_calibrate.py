@@ -115,7 +115,9 @@ def test_a_simulated_subject_is_calibrated_from_start_to_a_working_model(tmp_pat
     assert figures["calibration"]["n_cues"] == 25
     assert figures["calibration"]["n_lost"] == 0
     assert {one["verdict"] for one in figures["calibration"]["signal_check"]} == {"good"}
-    assert figures["events"]["movement"]["auc"] is not None
+    confusion = figures["events"]["movement"]["confusion"]
+    moved_s = sum(note.duration for note in recording.annotations if note.description == "movement")
+    assert 0.02 * (confusion["tp"] + confusion["fn"]) == pytest.approx(moved_s, rel=0.1)  # a decision every 20 ms
     assert "Signal check" in out
     assert "held-out" in out
     assert (tmp_path / "report.html").exists()

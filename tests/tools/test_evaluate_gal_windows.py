@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamdetect.errors import RecordingError
 from streamdetect.sources.montage import GRASP_AND_LIFT_CHANNELS
 
 EVENTS = ("HandStart", "FirstDigitTouch", "BothStartLoadPhase", "LiftOff", "Replace", "BothReleased")
@@ -88,3 +89,13 @@ def test_scores_are_written_by_subject_and_event(subject_file, tmp_path, capsys)
     assert set(scores["members"]) == {"lda", "rf", "lr"}
     assert abs(scores["controls"]["phase_randomised"] - 0.5) < 0.15
     assert "HandStart" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "other.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecordingError, match=r"other\.npz: expected a \.npz file with frame, eeg") as caught:
+        tool.main([str(path)])
+    assert "\n" not in str(caught.value)
