@@ -10,6 +10,7 @@ import pylsl
 import pytest
 
 from fake_recording import FakeRecording
+from fake_time import FakeTime
 from streamdetect.chunk import StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
@@ -22,22 +23,6 @@ pytestmark = pytest.mark.usefixtures("lsl")
 SFREQ = 500.0
 INFO = StreamInfo(("C3", "Cz"), SFREQ, "rec.edf")
 _numbers = itertools.count()
-
-
-class FakeTime(threading.Event):
-    """A clock and the event that the player sleeps in: sleeping moves the clock, on and beyond the time asked for."""
-
-    def __init__(self, oversleep_s=0.0):
-        super().__init__()
-        self.now = 1000.0
-        self.oversleep_s = oversleep_s
-
-    def clock(self):
-        return self.now
-
-    def wait(self, timeout=None):
-        self.now += timeout + self.oversleep_s
-        return self.is_set()
 
 
 def make_recording(n_times=5000, gaps=None, annotations=()):

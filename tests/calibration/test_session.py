@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
+from fake_time import FakeTime
 from streamdetect.calibration.cues import Cue, draw_cues
 from streamdetect.calibration.recorder import Recorder
 from streamdetect.calibration.session import collect_excerpt, run_session
@@ -14,22 +13,6 @@ from streamdetect.sources.gaps import GapMarker
 
 SFREQ = 200.0
 CUES = draw_cues("movement", n_trials=4, movement_s=1.0, rest_s=(1.0, 2.0), seed=5)
-
-
-class FakeTime(threading.Event):
-    """A clock and the event that is slept in: sleeping moves the clock, a little more than asked for."""
-
-    def __init__(self, oversleep_s=0.003):
-        super().__init__()
-        self.now = 500.0
-        self.oversleep_s = oversleep_s
-
-    def clock(self):
-        return self.now
-
-    def wait(self, timeout=None):
-        self.now += timeout + self.oversleep_s
-        return self.is_set()
 
 
 class FakeSource:
@@ -80,7 +63,7 @@ def run(time, source, cues=CUES, **options):
 
 
 def test_every_cue_comes_at_its_time_and_lies_on_its_sample():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     started = time.now
     ended, recorder, shown, pushed = run(time, FakeSource(time))
     assert ended == "complete"
@@ -96,7 +79,7 @@ def test_every_cue_comes_at_its_time_and_lies_on_its_sample():
 
 
 def test_the_countdown_counts_down():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     seen = []
     run(time, FakeSource(time), on_countdown=seen.append)
     assert seen == sorted(seen, reverse=True)
@@ -105,7 +88,7 @@ def test_the_countdown_counts_down():
 
 
 def test_a_stall_does_not_shift_what_follows():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     started = time.now
 
     def show(cue, index):
@@ -119,7 +102,7 @@ def test_a_stall_does_not_shift_what_follows():
 
 
 def test_lost_samples_keep_their_place():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     started = time.now
     _, recorder, _, pushed = run(time, FakeSource(time, is_lost=lambda t: 3.0 <= t < 5.5))
     assert recorder.n_gaps == 1
@@ -131,7 +114,7 @@ def test_lost_samples_keep_their_place():
 
 
 def test_a_stop_leaves_what_there_is():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
 
     def show(cue, index):
         if index == 3:
@@ -152,7 +135,7 @@ def test_a_stop_leaves_what_there_is():
     ],
 )
 def test_a_lost_stream_leaves_what_there_is(options, message):
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     source = FakeSource(time, **options)
     recorder = Recorder(source.info)
     with pytest.raises(StreamError, match=message):
@@ -169,14 +152,14 @@ def test_a_lost_stream_leaves_what_there_is(options, message):
 
 
 def test_without_a_countdown_the_first_cue_is_kept():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     _, recorder, _, pushed = run(time, FakeSource(time), countdown_s=0.0)
     assert [note.description for note in recorder.annotations] == [name for name, _ in pushed]
     assert recorder.annotations[0].onset < 0.05
 
 
 def test_an_excerpt_is_a_few_seconds_of_signal():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     excerpt = collect_excerpt(FakeSource(time), 3.0, clock=time.clock, stop=time)
     assert excerpt.data.shape[1] / SFREQ == pytest.approx(3.0, abs=0.1)
     assert np.array_equal(excerpt.data[0], np.arange(excerpt.data.shape[1]))
@@ -184,26 +167,26 @@ def test_an_excerpt_is_a_few_seconds_of_signal():
 
 
 def test_an_excerpt_tells_when_samples_are_lost():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     excerpt = collect_excerpt(FakeSource(time, is_lost=lambda t: 1.0 < t < 2.0), 4.0, clock=time.clock, stop=time)
     assert excerpt.sfreq == pytest.approx(0.75 * SFREQ, rel=0.02)
 
 
 def test_a_stream_without_samples_is_refused():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     with pytest.raises(StreamError, match="no sample came within 5 s"):
         collect_excerpt(FakeSource(time, is_lost=lambda t: True), 3.0, clock=time.clock, stop=time)
 
 
 @pytest.mark.parametrize(("error_s", "where"), [(-30.0, "30.0 s behind"), (2.0, "2.0 s ahead of")])
 def test_time_stamps_of_another_clock_are_refused(error_s, where):
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     with pytest.raises(InputError, match=where):
         collect_excerpt(FakeSource(time, stamp_error_s=error_s), 3.0, clock=time.clock, stop=time)
 
 
 def test_a_stop_ends_the_look_at_the_signal():
-    time = FakeTime()
+    time = FakeTime(oversleep_s=0.003)
     time.set()
     assert collect_excerpt(FakeSource(time), 3.0, clock=time.clock, stop=time).data.shape == (2, 0)
 
