@@ -4,8 +4,8 @@
 
 Each occurrence of an event is one window of 150 samples, 0.3 s around it. Features are computed by the detector's own
 pipeline inside the window alone, from its own first sample's steady state: how far into a run of labelled frames a
-window lies, which gives events away, is not seen. Each event is told from the other five, by a vote of its own that is
-trained on the subject's series 1 to 6. `--features auto` chooses on these alone, held out in pairs.
+window lies, which gives events away, is not seen. Each event is told from the other five, by a vote of its own; all six
+are trained together on the subject's series 1 to 6. `--features auto` chooses on these alone, held out in pairs.
 
 Two controls stand beside it: the time since the start of the series, and the same pipeline on a signal with random
 phases (a series' labelled frames joined, and cut as before), which must score 0.5 ± 0.05.
@@ -152,16 +152,15 @@ def score(
     features: str,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Train one vote an event on the other windows; return the AUC of each event by the vote and by its members."""
-    aucs: dict[str, list[float]] = {}
-    for index in range(n_events):
-        truth = event == index
-        vote = make_ensemble(features, n_events=1, seed=seed, rows=X[~is_test], n_jobs=-1)
-        with unconverged_allowed():
-            vote.fit(X[~is_test].astype(np.float64), truth[~is_test].astype(np.int64))
-        for name, values in member_probabilities(vote, X[is_test]).items():
-            aucs.setdefault(name, []).append(area_under_roc(truth[is_test], values[:, 0]) or np.nan)
-    return aucs
+    """Train on the other windows; return the AUC of each event by its vote and by the vote's members."""
+    truth = event[:, None] == np.arange(n_events)
+    votes = make_ensemble(features, n_events=n_events, seed=seed, rows=X[~is_test], n_jobs=-1)
+    with unconverged_allowed():
+        votes.fit(X[~is_test].astype(np.float64), truth[~is_test].astype(np.int64))
+    return {
+        name: [area_under_roc(truth[is_test, index], values[:, index]) or np.nan for index in range(n_events)]
+        for name, values in member_probabilities(votes, X[is_test]).items()
+    }
 
 
 def choose(subject: Subject, windows: Windows, seed: int) -> tuple[str, dict[str, float]]:

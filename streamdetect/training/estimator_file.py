@@ -24,6 +24,8 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
     "streamdetect.training.ensemble.CalibratedVote",
+    "streamdetect.training.label_sets.EventOfSets",
+    "streamdetect.training.label_sets.LabelSetVotes",
 )
 _NO_CHILD = -1
 _LOAD_ERRORS = (OSError, zipfile.BadZipFile, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)

@@ -2,8 +2,8 @@
 
 skl2onnx converts each member alone; the vote over them is laid here. That goes round the traps in skl2onnx's own
 converter for votes (`flatten_transform`, weights as a list, dropped members) and gives the members as outputs. A linear
-member is one product, one sum and one sigmoid: skl2onnx lays 13 nodes for it, which take longer than the forest, and
-gives LDA's sigmoid(2d) for sigmoid(d).
+member is one product, one sum and one sigmoid or softmax: skl2onnx lays 13 nodes for it, which take longer than the
+forest, and gives LDA's sigmoid(2d) for sigmoid(d).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from streamdetect.errors import InputError
 from streamdetect.runtime import first_line
 from streamdetect.training.ensemble import CLIPPED, CalibratedVote, split_events, split_members
+from streamdetect.training.label_sets import EventOfSets, set_rows
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # ONNX Runtime 1.20, the oldest that we run on, knows them
 _IR_VERSION = 8
@@ -119,6 +120,7 @@ class _Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._opsets = dict(OPSETS)
         self._features64: str | None = None
+        self._softmax: dict[int, str] = {}  # of classifiers of label sets that several events share, by identity
 
     def constant(self, values: np.ndarray | np.generic) -> str:
         """Add a constant and return its name."""
@@ -134,9 +136,11 @@ class _Graph:
 
     def add_classifier(self, prefix: str, classifier: BaseEstimator) -> str:
         """Add a converted classifier and return its probability of class 1, float64 (n, 1)."""
+        if isinstance(classifier, EventOfSets):
+            return self._add_event_of_sets(classifier)
         affine = _fold_affine(classifier)
-        if affine is not None:
-            return self._add_linear(*affine)
+        if affine is not None and affine[0].shape[1] == 1:
+            return self.add("Sigmoid", self._add_affine(*affine))
         part = compose.add_prefix(_convert(classifier, self._n_features), prefix)
         source = part.graph.input[0]
         self.add("Identity", "features", output=source.name)
@@ -149,11 +153,22 @@ class _Graph:
         positive = self.add("Cast", positive, to=TensorProto.DOUBLE)
         return self.add("Clip", positive, self.constant(np.float64(0)), self.constant(np.float64(1)))
 
-    def _add_linear(self, weights: np.ndarray, intercept: float) -> str:
+    def _add_affine(self, weights: np.ndarray, intercept: np.ndarray) -> str:
         if self._features64 is None:
             self._features64 = self.add("Cast", "features", to=TensorProto.DOUBLE)
-        product = self.add("MatMul", self._features64, self.constant(weights[:, None]))
-        return self.add("Sigmoid", self.add("Add", product, self.constant(np.float64(intercept))))
+        product = self.add("MatMul", self._features64, self.constant(weights))
+        return self.add("Add", product, self.constant(intercept))
+
+    def _add_event_of_sets(self, classifier: EventOfSets) -> str:
+        """Add the sum of a linear classifier's probabilities over the sets that hold the event; the softmax once."""
+        key = id(classifier.sets)
+        if key not in self._softmax:
+            affine = _fold_affine(classifier.sets)
+            if affine is None:
+                raise InputError(f"estimator: label sets by a {type(classifier.sets).__name__} cannot be converted")
+            weights, intercept = set_rows(affine[0].T).T, set_rows(affine[1][:, None])[:, 0]
+            self._softmax[key] = self.add("Softmax", self._add_affine(weights, intercept), axis=1)
+        return self.add("MatMul", self._softmax[key], self.constant(classifier.holds[:, None].astype(np.float64)))
 
     def add_sigmoid(self, probability: str, slope: float, intercept: float) -> str:
         """Add Platt's sigmoid of a probability's logit; see `CalibratedVote`."""
@@ -193,21 +208,22 @@ def _convert(classifier: BaseEstimator, n_features: int) -> onnx.ModelProto:
         raise InputError(f"estimator: skl2onnx cannot convert {name}: {first_line(error)}") from error
 
 
-def _fold_affine(classifier: BaseEstimator) -> tuple[np.ndarray, float] | None:
-    """Return weights and intercept of a binary LDA or logistic regression, a scaler before it folded in; else None.
+def _fold_affine(classifier: BaseEstimator) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return weights and intercepts of an LDA or logistic regression, a scaler before it folded in; else None.
 
-    The probability of class 1 is the sigmoid of the features' weighted sum, in both.
+    Weights are (n_features, n_outputs). With one output the probability of class 1 is the sigmoid of the features'
+    weighted sum, in both; with more that of each class is their softmax.
     """
     steps = [step for _, step in classifier.steps] if isinstance(classifier, Pipeline) else [classifier]
     *scalers, last = steps
-    if type(last) not in _LINEAR or last.coef_.shape[0] != 1 or any(type(one) is not StandardScaler for one in scalers):
+    if type(last) not in _LINEAR or any(type(one) is not StandardScaler for one in scalers):
         return None
-    weights, intercept = last.coef_[0].astype(np.float64), float(last.intercept_[0])
+    weights, intercept = last.coef_.T.astype(np.float64), last.intercept_.astype(np.float64)
     for scaler in reversed(scalers):
         if scaler.with_std:
-            weights = weights / scaler.scale_
+            weights = weights / scaler.scale_[:, None]
         if scaler.with_mean:
-            intercept -= float(weights @ scaler.mean_)
+            intercept = intercept - scaler.mean_ @ weights
     return weights, intercept
 
 
