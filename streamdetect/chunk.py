@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -17,6 +17,7 @@ class Quality(IntEnum):
     LOST = 2  # the sample never arrived
     NON_FINITE = 3  # NaN or infinite in at least one channel
     FLAT = 4  # at least one channel has not changed for longer than a living electrode can
+    BAD_CHANNELS = 5  # more channels are bad than can be repaired
 
     @property
     def reason(self) -> str:
@@ -67,6 +68,8 @@ class Chunk:
         A `Quality` for each sample; None before the health stage has looked.
     first_sample : int
         Index of the first sample since the start of the stream, lost samples counted; set by the health stage.
+    bad_channels : tuple of int
+        Channels that are not to be trusted in any of the samples; set by the channel health stage.
     """
 
     data: NDArray[np.float64]
@@ -75,8 +78,21 @@ class Chunk:
     restart: bool = False
     quality: NDArray[np.uint8] | None = None
     first_sample: int = 0
+    bad_channels: tuple[int, ...] = ()
 
     @property
     def n_times(self) -> int:
         """Number of samples."""
         return self.data.shape[1]
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Return the samples from ``start`` up to ``stop``; what is said of the first sample stays with it."""
+        return replace(
+            self,
+            data=self.data[:, start:stop],
+            times=self.times[start:stop],
+            n_lost=self.n_lost if start == 0 else 0,
+            restart=self.restart and start == 0,
+            quality=None if self.quality is None else self.quality[start:stop],
+            first_sample=self.first_sample + start,
+        )

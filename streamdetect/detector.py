@@ -1,12 +1,13 @@
 """The detector: the one place that knows the order of the stages.
 
-health → preprocess → features → normaliser → model → decision. Training takes its features from `FeaturePipeline`, the
-live monitor and the replay take their decisions from `Detector`: there is one code path for all of them.
+health → channel health → repair → preprocess → features → normaliser → model → decision. Training takes its features
+from `FeaturePipeline`, the live monitor and the replay take their decisions from `Detector`: there is one code path for
+all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,37 @@ from streamdetect.decisions import Decisions
 from streamdetect.errors import InputError
 from streamdetect.settings import SFREQ_TOLERANCE, BlockSettings, FeatureSettings, HealthSettings, PowerSettings
 from streamdetect.stages import features as feature_blocks
+from streamdetect.stages.channel_health import ChannelHealth
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.features import DelayedAmplitude, FeatureBlock, HopGrid, WindowPower
 from streamdetect.stages.health import Health
 from streamdetect.stages.model import Model
 from streamdetect.stages.normalise import Normaliser
 from streamdetect.stages.preprocess import FilterBank, rereference
+from streamdetect.stages.repair import Repair
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """What the rules say of a channel.
+
+    Parameters
+    ----------
+    name : str
+        The channel.
+    reasons : tuple of str
+        Its faults, some of `stages.channel_health.FAULTS`; empty where it is good.
+    repaired : bool
+        Whether its neighbours stand in for it.
+    """
+
+    name: str
+    reasons: tuple[str, ...]
+    repaired: bool
 
 
 class FeaturePipeline:
-    """From raw samples to features: health, then for each block its reference, its filters and its window.
+    """From raw samples to features: health and repair, then for each block its reference, its filters and its window.
 
     Parameters
     ----------
@@ -47,7 +69,11 @@ class FeaturePipeline:
         self.n_channels = n_channels
         self.n_features = n_channels * len(features.labels)
         self._neighbours = features.neighbours
-        self._health = Health(n_channels, sfreq, health)
+        self._health = Health(n_channels, sfreq, replace(health, flat_samples=0) if health.channels else health)
+        self._channels: tuple[ChannelHealth, Repair] | None = None
+        if health.channels:
+            rules = ChannelHealth(n_channels, sfreq, health.channels.block_samples)
+            self._channels = rules, Repair(health.channels)
         self._blocks = [
             (block, FilterBank(block.filters, n_channels, sfreq), _make_window(block, n_channels, features.hop_samples))
             for block in features.blocks
@@ -60,9 +86,20 @@ class FeaturePipeline:
         """Samples after a start or a reset before the first valid decision."""
         return self._grid.warmup_samples
 
+    @property
+    def channel_faults(self) -> tuple[tuple[str, ...], ...]:
+        """The faults of each channel, as the last block left them; empty tuples for good ones."""
+        return self._channels[0].reasons if self._channels else ((),) * self.n_channels
+
+    @property
+    def repaired(self) -> tuple[int, ...]:
+        """The channels that were repaired in the last samples."""
+        return self._channels[1].repaired if self._channels else ()
+
     def reset(self) -> None:
         """Return to the state before the first sample."""
-        self._health.reset()
+        for stage in (self._health, *(self._channels or ())):
+            stage.reset()
         self._grid.reset()
         for _, bank, window in self._blocks:
             bank.reset()
@@ -88,7 +125,11 @@ class FeaturePipeline:
         """
         if chunk.data.shape[0] != self.n_channels:
             raise ValueError(f"chunk has {chunk.data.shape[0]} channels, expected {self.n_channels}")
-        blocks = [self._compute(piece) for piece in self._health.process(chunk)]
+        pieces = self._health.process(chunk)
+        if self._channels:
+            rules, repair = self._channels
+            pieces = [repair.process(part) for piece in pieces for part in rules.process(piece)]
+        blocks = [self._compute(piece) for piece in pieces]
         if len(blocks) == 1:
             return blocks[0]
         return feature_blocks.join(blocks) if blocks else self.flush()
@@ -165,6 +206,15 @@ class Detector:
     def ch_names(self) -> tuple[str, ...]:
         """Channels that the detector takes, in this order."""
         return self.model.metadata.ch_names
+
+    @property
+    def channel_states(self) -> tuple[ChannelState, ...]:
+        """What the rules say of each channel, in the order of `ch_names`; all good where the model has no rules."""
+        repaired = self._features.repaired
+        return tuple(
+            ChannelState(name, faults, index in repaired)
+            for index, (name, faults) in enumerate(zip(self.ch_names, self._features.channel_faults, strict=True))
+        )
 
     def check(self, info: StreamInfo) -> None:
         """Refuse a source of another sampling rate.

@@ -45,6 +45,36 @@ def to_samples(seconds: float, sfreq: float) -> int:
 
 
 @dataclass(frozen=True)
+class ChannelHealthSettings:
+    """How bad channels are found, and how many are repaired.
+
+    Parameters
+    ----------
+    block_samples : int
+        Channels are judged block by block. A multiple of the hop lets decisions keep their grid when one is repaired.
+    max_repaired : int
+        Decisions are invalid while more channels than these are bad; 0 repairs none.
+    positions : tuple of (float, float, float) or None
+        For each channel its direction from the centre of the head (x to the right, y to the nose, z to the vertex;
+        of any length); None where it is not known: such a channel cannot be repaired.
+    """
+
+    block_samples: int
+    max_repaired: int
+    positions: tuple[tuple[float, float, float] | None, ...]
+
+    __pydantic_config__: ClassVar[dict] = _STRICT
+
+    def __post_init__(self) -> None:
+        if self.block_samples < 1:
+            raise ValueError(f"block_samples must be at least 1, found {self.block_samples}")
+        if self.max_repaired < 0:
+            raise ValueError(f"max_repaired must not be negative, found {self.max_repaired}")
+        if any(one is not None and not any(one) for one in self.positions):
+            raise ValueError("positions: a direction needs a length; null stands for one that is not known")
+
+
+@dataclass(frozen=True)
 class HealthSettings:
     """When samples are not to be trusted.
 
@@ -53,11 +83,15 @@ class HealthSettings:
     max_gap_samples : int
         A longer run of lost or non-finite samples resets filters and windows.
     flat_samples : int
-        A channel whose value has not changed for this many samples is flat; 0 switches the rule off.
+        A channel whose value has not changed for this many samples is flat, and decisions are invalid; 0 switches the
+        rule off. Not looked at where ``channels`` is given: its rules know flat channels, too.
+    channels : ChannelHealthSettings or None
+        Rules that find bad channels, to be repaired; None for none.
     """
 
     max_gap_samples: int
     flat_samples: int
+    channels: ChannelHealthSettings | None = None
 
     __pydantic_config__: ClassVar[dict] = _STRICT
 

@@ -59,6 +59,8 @@ def join(outputs) -> dict[str, np.ndarray]:
             joined[field.name] = np.array([(d.event, d.sample, d.time, d.probability) for v in values for d in v])
     if isinstance(outputs[0], Chunk):
         joined["restarts"] = np.array([chunk.first_sample for chunk in outputs if chunk.restart], dtype=np.int64)
+        bad = [sum(1 << channel for channel in chunk.bad_channels) for chunk in outputs]
+        joined["bad_channels"] = np.repeat(np.array(bad, dtype=np.int64), [chunk.n_times for chunk in outputs])
     return joined
 
 

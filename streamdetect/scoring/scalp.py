@@ -20,6 +20,8 @@ MIN_POSITIONS = 4  # fewer make no map
 MAX_COLUMNS = 6  # more maps beside each other are too small to read in the report
 TITLE_WIDTH = 28  # characters that fit over a map
 N_BARS = 12  # strongest channels of a bar chart
+# Centre of the sphere that fits the electrodes of the 10-05 template best, in m; its radius is 99 mm.
+HEAD_CENTRE_M = (0.0008, -0.0163, -0.0013)
 _KINDS = {"lda": "LDA pattern", "lr": "LR pattern", "rf": "forest importance"}
 _SIGNED_COLORMAP = "RdBu_r"
 _UNSIGNED_COLORMAP = "cividis"
@@ -74,6 +76,33 @@ def make_montage(ch_names: Iterable[str]) -> mne.channels.DigMontage:
             found[name] = position
     landmarks = {name: places[name] for name in ("nasion", "lpa", "rpa", "coord_frame")}
     return mne.channels.make_dig_montage(found, **landmarks)
+
+
+def electrode_directions(ch_names: Iterable[str]) -> tuple[tuple[float, float, float] | None, ...]:
+    """Return the direction of each channel from the centre of the head, as `ChannelHealthSettings` takes it.
+
+    Parameters
+    ----------
+    ch_names : iterable of str
+        Names in the 10-05 system, as `make_montage` takes them.
+
+    Returns
+    -------
+    tuple of (float, float, float) or None
+        Unit vectors; x to the right, y to the nose, z to the vertex. None where the place is not known.
+
+    Examples
+    --------
+    >>> [place and [round(one, 1) + 0.0 for one in place] for place in electrode_directions(["Cz", "EMG"])]
+    [[0.0, 0.1, 1.0], None]
+    """
+    names = list(ch_names)
+    places = make_montage(names).get_positions()["ch_pos"]
+    directions = {name: place - HEAD_CENTRE_M for name, place in places.items()}
+    return tuple(
+        tuple((directions[name] / np.linalg.norm(directions[name])).round(6).tolist()) if name in directions else None
+        for name in names
+    )
 
 
 def scalp_figure(metadata: ModelMetadata) -> Figure:

@@ -179,16 +179,9 @@ class Health:
 
 def _cut(chunk: Chunk, starts_anew: list[int]) -> list[Chunk]:
     """Cut a chunk so that each given sample is the first of a piece that starts anew."""
-    assert chunk.quality is not None
     edges = sorted({0, *starts_anew, chunk.n_times})
+    pieces = [chunk.part(start, stop) for start, stop in itertools.pairwise(edges)]
     return [
-        replace(
-            chunk,
-            data=chunk.data[:, start:stop],
-            times=chunk.times[start:stop],
-            restart=start in starts_anew or (start == 0 and chunk.restart),
-            quality=chunk.quality[start:stop],
-            first_sample=chunk.first_sample + start,
-        )
-        for start, stop in itertools.pairwise(edges)
+        replace(piece, restart=True) if start in starts_anew else piece
+        for start, piece in zip(edges[:-1], pieces, strict=True)
     ]

@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, model_validator
 
 from streamdetect.model_file import Count, Document, Name, Sha256, check_created, read_document
-from streamdetect.settings import DecisionSettings, EventSettings, FeatureSettings, HealthSettings
+from streamdetect.settings import (
+    ChannelHealthSettings,
+    DecisionSettings,
+    EventSettings,
+    FeatureSettings,
+    HealthSettings,
+)
 
 METADATA_KEY = "streamdetect"
 SCHEMA_VERSION = 2
+MIN_BLOCK_S = 0.25  # of a channel rule: a shorter block does not resolve 1.5 to 30 Hz, nor the mains
 MAX_SETTING_S = 3600.0  # no window, gap, dwell or refractory time is longer; memory grows with them
 
 
@@ -145,6 +152,8 @@ class ModelMetadata(Document):
                     where = f"features.blocks[{place}].filters[{index}]"
                     raise ValueError(f"{where}: {one.label} is not below half of sfreq {self.sfreq:g}")
         _check_neighbours(self.features.neighbours, len(self.ch_names))
+        if self.health.channels:
+            _check_channel_rules(self.health.channels, len(self.ch_names), self.sfreq)
         normaliser = self.features.normaliser
         if normaliser is not None and len(normaliser.mean) != len(self.feature_names):
             expected_n, found_n = len(self.feature_names), len(normaliser.mean)
@@ -155,6 +164,7 @@ class ModelMetadata(Document):
         longest = max(
             *(self.features.window_samples, self.features.hop_samples),
             *(self.health.max_gap_samples, self.health.flat_samples),
+            self.health.channels.block_samples if self.health.channels else 0,
             *(n for rule in self.decisions for n in (rule.dwell_samples, rule.refractory_samples)),
         )
         if longest > MAX_SETTING_S * self.sfreq:
@@ -220,6 +230,15 @@ def name_features(features: FeatureSettings, ch_names: Iterable[str]) -> tuple[s
     """
     channels = tuple(ch_names)
     return tuple(f"{label} {channel}" for label in features.labels for channel in channels)
+
+
+def _check_channel_rules(rules: ChannelHealthSettings, n_channels: int, sfreq: float) -> None:
+    found = len(rules.positions)
+    if found != n_channels:
+        raise ValueError(f"health.channels.positions: expected {n_channels}, one a channel, found {found}")
+    block_s = rules.block_samples / sfreq
+    if block_s < MIN_BLOCK_S:
+        raise ValueError(f"health.channels.block_samples: expected at least {MIN_BLOCK_S:g} s, found {block_s:g} s")
 
 
 def _check_neighbours(neighbours: Sequence[Sequence[int]], n_channels: int) -> None:

@@ -20,7 +20,9 @@ from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
 from streamdetect.scoring.metrics import Outcome, pool
 from streamdetect.scoring.operating import choose_decision, decision_candidates
+from streamdetect.scoring.scalp import electrode_directions
 from streamdetect.settings import (
+    ChannelHealthSettings,
     DecisionSettings,
     EventSettings,
     FeatureSettings,
@@ -45,6 +47,10 @@ from streamdetect.training.windows import LabelledWindows, label_windows
 
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart
 
+RULES_BLOCK_S = 1.0  # as the correlation windows of PREP
+# From one channel in ten on, and in caps where the next electrode is far away, a repair is a guess.
+REPAIRED_SHARE, MIN_CHANNELS_TO_REPAIR = 0.1, 8
+
 _Result = TypeVar("_Result")
 
 
@@ -66,7 +72,10 @@ class TrainingSettings:
         How long the threshold must be held, and for how long after a detection there is no other, in s; None to choose
         it together with the threshold.
     max_gap_s, flat_s : float
-        A longer gap resets the filters; a channel that holds its value for longer is flat; in s.
+        A longer gap resets the filters; a channel that holds its value for longer is flat, where there are no channel
+        rules; in s.
+    channel_rules : bool
+        Find bad channels by the rules of `stages.channel_health` and repair them, in training as live.
     n_folds : int
         Folds of the cross-validation, at most.
     seed : int
@@ -83,6 +92,7 @@ class TrainingSettings:
     refractory_s: float | None = None
     max_gap_s: float = 1.0
     flat_s: float = 2.0
+    channel_rules: bool = True
     n_folds: int = 5
     seed: int = 0
     n_jobs: int = 1
@@ -130,6 +140,13 @@ class Fitted:
     grouped_by: str
 
 
+def _make_channel_rules(ch_names: Sequence[str], sfreq: float, hop_samples: int) -> ChannelHealthSettings:
+    n_channels = len(ch_names)
+    n_hops = max(1, round(RULES_BLOCK_S * sfreq / hop_samples))
+    n_repaired = max(1, round(REPAIRED_SHARE * n_channels)) if n_channels >= MIN_CHANNELS_TO_REPAIR else 0
+    return ChannelHealthSettings(n_hops * hop_samples, n_repaired, electrode_directions(ch_names))
+
+
 class Trainer:
     """Fits the ensemble on recordings that share channels and sampling rate.
 
@@ -152,7 +169,11 @@ class Trainer:
         self.sfreq = sfreq
         self.settings = settings
         self.features: FeatureSettings = make_features(settings.features, sfreq, ch_names)
-        self.health = HealthSettings(to_samples(settings.max_gap_s, sfreq), to_samples(settings.flat_s, sfreq))
+        self.health = HealthSettings(
+            to_samples(settings.max_gap_s, sfreq),
+            to_samples(settings.flat_s, sfreq),
+            _make_channel_rules(ch_names, sfreq, self.features.hop_samples) if settings.channel_rules else None,
+        )
         self.stride = max(1, round(settings.stride_s * sfreq / self.features.hop_samples))
         self.overlap = max(1, self.features.window_samples // (self.stride * self.features.hop_samples))
         self._scored_stride = max(1, round(SCORED_HOP_S * sfreq / self.features.hop_samples))

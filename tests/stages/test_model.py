@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from models import make_data, make_metadata, make_model
 from streamdetect import model_file as model_file_module
 from streamdetect.errors import ModelError
-from streamdetect.settings import FeatureSettings, FilterSettings, PowerSettings
+from streamdetect.settings import ChannelHealthSettings, FeatureSettings, FilterSettings, HealthSettings, PowerSettings
 from streamdetect.stages.model import Model, ModelMetadata, name_features
 
 
@@ -217,6 +217,18 @@ def test_metadata_survives_the_file(model):
     assert model.metadata.event_names == ("HandStart", "LiftOff")
 
 
+def test_channel_rules_survive_the_file():
+    rules = ChannelHealthSettings(250, 1, (None, (0.0, 0.0, 1.0), (0.6, 0.0, 0.8)))
+    metadata = make_metadata(health=HealthSettings(250, 500, rules))
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+
+
+def test_a_file_from_before_there_were_channel_rules_has_none():
+    document = json.loads(make_metadata().to_json())
+    del document["health"]["channels"]
+    assert ModelMetadata.from_json(json.dumps(document)) == make_metadata()
+
+
 def _at(*path, value):
     def change(document):
         for step in path[:-1]:
@@ -224,6 +236,10 @@ def _at(*path, value):
         document[path[-1]] = value
 
     return change
+
+
+def _rules(**changes):
+    return {"block_samples": 250, "max_repaired": 1, "positions": [None, [0, 0, 1], [0.6, 0, 0.8]]} | changes
 
 
 NONSENSE = [
@@ -247,6 +263,17 @@ NONSENSE = [
     (_at("features", "blocks", 0, "filters", 0, "h_freq", value=125.0), r"features\.blocks\[0\]\.filters\[0\]"),
     (_at("features", "blocks", 0, "filters", 0, "phase", value="zero"), r"filters\[0\]\.phase"),
     (_at("health", "max_gap_samples", value=-1), "health"),
+    (_at("health", "channels", value=_rules(positions=[[0, 0, 1]])), r"health\.channels\.positions: expected 3"),
+    (_at("health", "channels", value=_rules(positions=[[0, 0, 0], None, None])), "a direction needs a length"),
+    (_at("health", "channels", value=_rules(positions=[[0, 1], None, None])), r"channels\.positions\[0\]"),
+    (
+        _at("health", "channels", value=_rules(block_samples=62)),
+        r"block_samples: expected at least 0.25 s, found 0.248",
+    ),
+    (_at("health", "channels", value=_rules(block_samples=10**7)), "longer than 3600 s"),
+    (_at("health", "channels", value=_rules(max_repaired=-1)), "max_repaired must not be negative"),
+    (_at("health", "channels", value=_rules(block_samples=0)), "block_samples must be at least 1"),
+    (_at("health", "channels", value=_rules(muscle=False)), r"health\.channels\.muscle"),
     (_at("events", value=[]), "events"),
     (_at("decisions", 0, "threshold", value=float("nan")), "NaN"),
     (_at("decisions", 0, "threshold", value=1.5), r"decisions\[0\]: threshold must be 0 to 1"),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import contract
+from models import make_model
 from streamdetect.chunk import Chunk, Quality
 from streamdetect.decisions import Decisions
 from streamdetect.detector import Detector, FeaturePipeline
+from streamdetect.scoring.scalp import electrode_directions
 from streamdetect.settings import (
     AmplitudeSettings,
+    ChannelHealthSettings,
     DecisionSettings,
     FeatureSettings,
     FilterSettings,
@@ -20,11 +25,14 @@ from streamdetect.settings import (
     NormaliserSettings,
     PowerSettings,
 )
+from streamdetect.stages.channel_health import ChannelHealth
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.features import DelayedAmplitude, HopGrid, WindowPower
 from streamdetect.stages.health import Health
+from streamdetect.stages.model import Model
 from streamdetect.stages.normalise import Normaliser
 from streamdetect.stages.preprocess import FilterBank
+from streamdetect.stages.repair import Repair
 
 SFREQ = 100.0
 N_CHANNELS = 3
@@ -39,16 +47,16 @@ EVERYTHING = FeatureSettings("all", (DELAYS, COURSE, LAPLACIAN, *POWER.blocks), 
 
 
 @st.composite
-def signals(draw) -> list[Chunk]:
+def signals(draw, n_channels=N_CHANNELS) -> list[Chunk]:
     """Chunks with noise, NaN, infinities, flat stretches, gaps and restarts; the last may be empty."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     chunks, first = [], 0
     for _ in range(draw(st.integers(1, 4))):
         n_times = draw(st.integers(0, 260))
-        data = 1e-5 * rng.standard_normal((N_CHANNELS, n_times)) + rng.normal(0, 1e-3, (N_CHANNELS, 1))
+        data = 1e-5 * rng.standard_normal((n_channels, n_times)) + rng.normal(0, 1e-3, (n_channels, 1))
         for _ in range(draw(st.integers(0, 3))):
             start, length = draw(st.integers(0, 250)), draw(st.integers(1, 70))
-            channel = draw(st.integers(0, N_CHANNELS - 1))
+            channel = draw(st.integers(0, n_channels - 1))
             data[channel, start : start + length] = draw(st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0]))
         n_lost = draw(st.sampled_from([0, 0, 1, 5, 12, 13, 40])) if chunks else 0
         first += n_lost
@@ -78,8 +86,8 @@ def cutters(draw):
 class AfterHealth:
     """A block behind the health stage, so that it gets what it gets in the pipeline."""
 
-    def __init__(self, *blocks) -> None:
-        self.health = Health(N_CHANNELS, SFREQ, HEALTH)
+    def __init__(self, *blocks, n_channels=N_CHANNELS) -> None:
+        self.health = Health(n_channels, SFREQ, HEALTH)
         self.blocks = blocks
 
     def reset(self) -> None:
@@ -89,7 +97,8 @@ class AfterHealth:
     def process(self, chunk: Chunk) -> list:
         pieces: list = self.health.process(chunk)
         for block in self.blocks:
-            pieces = [block.process(piece) for piece in pieces]
+            outputs = [block.process(piece) for piece in pieces]
+            pieces = [one for each in outputs for one in (each if isinstance(each, list) else [each])]
         return pieces
 
     def flush(self) -> tuple[()]:
@@ -151,6 +160,64 @@ def test_block_keeps_the_contract(name, chunks, recut):
 @given(chunks=signals(), recut=cutters())
 def test_detector_keeps_the_contract(tiny_model, chunks, recut):
     contract.check_block(lambda: Detector(tiny_model), chunks, recut)
+
+
+SIX = ("Fz", "C3", "Cz", "C4", "Pz", "Oz")
+RULES = ChannelHealthSettings(block_samples=28, max_repaired=2, positions=electrode_directions(SIX))
+WITH_RULES = replace(HEALTH, channels=RULES)
+
+
+def make_rules():
+    return ChannelHealth(6, SFREQ, RULES.block_samples)
+
+
+RULE_BLOCKS = {
+    "channel health": lambda: AfterHealth(make_rules(), n_channels=6),
+    "repair": lambda: AfterHealth(make_rules(), Repair(RULES), n_channels=6),
+    "pipeline with rules": lambda: FeaturePipeline(6, SFREQ, WITH_RULES, POWER),
+}
+
+
+@pytest.mark.parametrize("name", RULE_BLOCKS)
+@settings(max_examples=40, deadline=None)
+@given(chunks=signals(n_channels=6), recut=cutters())
+def test_channel_rules_keep_the_contract(name, chunks, recut):
+    contract.check_block(RULE_BLOCKS[name], chunks, recut)
+
+
+@pytest.fixture(scope="module")
+def model_with_rules(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "rules.onnx"
+    return Model.load(make_model(path, ch_names=SIX, sfreq=SFREQ, n_events=2, hop_samples=4, health=WITH_RULES))
+
+
+@settings(max_examples=40, deadline=None)
+@given(chunks=signals(n_channels=6), recut=cutters())
+def test_detector_with_rules_keeps_the_contract(model_with_rules, chunks, recut):
+    contract.check_block(lambda: Detector(model_with_rules), chunks, recut)
+
+
+def test_live_equals_replay_while_channels_fail_and_come_back(model_with_rules):
+    """One goes flat, one is railed with it, a third makes them too many; each comes back. Every reason occurs."""
+    data = 1e-5 * np.random.default_rng(5).standard_normal((6, 3000))
+    data[1, 500:1100] = data[1, 499]
+    data[4, 700:1000] = 0.1875
+    data[0, 800:900] = -0.1875
+    whole = Chunk(data, np.arange(3000) / SFREQ)
+    replayed = Detector(model_with_rules).process(whole)
+    live = Detector(model_with_rules)
+    decisions = [live.process(piece) for piece in contract.cut(whole, [7] * 428 + [4])]
+    contract.assert_same(contract.join(decisions), contract.join([replayed]))
+    reason = {int(sample): Quality(quality) for sample, quality in zip(replayed.samples, replayed.quality, strict=True)}
+    # Blocks end at multiples of 28. Flat from 504 to 532, railed from 700 to 728, one too many from 784 to 812.
+    assert [reason[sample] for sample in (531, 535, 699, 727, 731, 811)] == [
+        *(Quality.GOOD, Quality.WARM_UP, Quality.GOOD, Quality.GOOD, Quality.WARM_UP, Quality.GOOD)
+    ]
+    # The last of its blocks ends at 924: good again ten blocks later.
+    assert {reason[sample] for sample in range(815, 924 + 280, 4)} == {Quality.BAD_CHANNELS}
+    assert reason[924 + 280 + 3] == Quality.WARM_UP
+    assert reason[2999] == Quality.GOOD
+    assert replayed.samples.tolist() == list(range(3, 3000, 4))  # a restart keeps the grid of the hop
 
 
 @settings(max_examples=100, deadline=None)
