@@ -18,6 +18,7 @@ from streamdetect.chunk import StreamInfo
 from streamdetect.errors import EventError
 from streamdetect.settings import EventSettings
 
+MAX_DEFAULT_EVENTS = 10  # more annotations than that are rarely all events that someone wants to detect
 POINT_HALF_WIDTH_S = 0.15  # Grasp-and-Lift challenge: an event is labelled ±150 ms around it
 _TIME_TOLERANCE_S = 1e-9  # far below one sample, far above the rounding of a time in seconds
 
@@ -135,3 +136,36 @@ def check_events(
             raise EventError(
                 f"event {event.name}: {', '.join(absent)} is in no recording; they hold {listed}; see --event"
             )
+
+
+def default_events(recordings: Sequence[AnnotatedRecording]) -> tuple[EventSettings, ...]:
+    """Take every event of the recordings; of Grasp-and-Lift their union, too.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        At least one.
+
+    Returns
+    -------
+    tuple of EventSettings
+        By name.
+
+    Raises
+    ------
+    EventError
+        They hold no event, or too many to take all.
+    """
+    from streamdetect.sources.ingredients import EVENT_NAMES
+
+    names = sorted({note.description for recording in recordings for note in recording.annotations})
+    if not names:
+        raise EventError(
+            f"{', '.join(one.info.name for one in recordings)}: no events: training and scoring need annotations"
+        )
+    if len(names) > MAX_DEFAULT_EVENTS:
+        raise EventError(f"--event: choose from the {len(names)} events of the recordings: {', '.join(names)}")
+    events = tuple(EventSettings(name, (name,)) for name in names)
+    if set(names) == set(EVENT_NAMES):
+        events += (EventSettings("movement", tuple(names)),)  # any of them
+    return events

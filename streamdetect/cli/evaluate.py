@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from streamdetect.settings import EventSettings
     from streamdetect.sources.recording import Recording
     from streamdetect.stages.metadata import ModelMetadata
+    from streamdetect.training.subjects import Plan
 
-MAX_DEFAULT_EVENTS = 10  # more annotations than that are rarely all events that someone wants to detect
+EXIT_IN_PART = 3
 
 
 class Protocol(StrEnum):
@@ -52,9 +53,25 @@ def evaluate(
         typer.Option(metavar="NAME[=DESC,DESC]", help="As for train; a model knows its events.", show_default=False),
     ] = None,
     features: Annotated[str, typer.Option(metavar="NAME", help=FEATURES_HELP)] = "power",
+    event_duration: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", help="Take events that the recordings give no duration as lasting so many seconds.", min=0.0
+        ),
+    ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="random-split is the 2019 way: it measures memory, not detection.")
     ] = Protocol.HELD_OUT,
+    false_positive_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R",
+            help="random-split: choose thresholds for this share of false positives, inside the training windows; "
+            "0.5 by default, as in 2019.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
     channels: Annotated[str | None, typer.Option(metavar="A,B", help="Take these channels only.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these channels out.")] = None,
     stride: Annotated[
@@ -66,12 +83,25 @@ def evaluate(
     ] = True,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
+    subject_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="What in a recording's path names its subject: the group named subject, or the first one. By default "
+            "names as in subj1_series1_data.csv, S001R03.edf and sub-01_….",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="Cross-validate subjects on this Dask cluster, such as tcp://host:8786."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(metavar="F.html", help="Also write a report with figures.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
     """Score a model, or a way of training one.
 
-    With --model on recordings that it has not seen, with --cross-validate by holding out each recording in turn.
+    With --model on recordings that it has not seen, with --cross-validate by holding out each recording in turn;
+    recordings of several subjects are cross-validated subject by subject.
     """
     from streamdetect.errors import InputError
     from streamdetect.scoring.luck import verdicts
@@ -90,8 +120,33 @@ def evaluate(
         )
     if report is not None and model is None:
         raise InputError("--report: needs --model; train --report draws the figures of a cross-validation")
+    by_subject = cross_validate and protocol is Protocol.HELD_OUT
+    if not by_subject and (scheduler is not None or subject_pattern is not None):
+        raise InputError("--scheduler and --subject-pattern: go with --cross-validate, and not with random-split")
+    if false_positive_rate is not None and protocol is not Protocol.RANDOM_SPLIT:
+        raise InputError("--false-positive-rate: goes with --protocol random-split; --false-alarms-per-min for others")
     check_outputs((*recordings, model), report=report, json=json)
-    opened = open_recordings(recordings)
+    names = (split_names(channels), split_names(exclude))
+    options: dict[str, Any] = {
+        "features": features,
+        "stride_s": stride,
+        "false_alarms_per_min": false_alarms_per_min,
+        "seed": seed,
+        "n_jobs": jobs or n_cores(),
+    }
+    if by_subject:
+        from streamdetect.scoring.subjects import group_by_subject
+        from streamdetect.sources.recording import find_recordings
+
+        subjects = group_by_subject(find_recordings(recordings), subject_pattern)
+        if len(subjects) > 1 or scheduler is not None:
+            with needs_extra("train"):
+                from streamdetect.training.subjects import Plan
+                from streamdetect.training.trainer import TrainingSettings
+            settings = TrainingSettings(events=parse_events(event or ()), **options)
+            _score_subjects(subjects, Plan(settings, *names, event_duration, controls), scheduler, json)
+            return
+    opened = open_recordings(recordings, event_duration)
     if model is not None:
         scores, outcomes, control_scores, metadata = _score_model(model, opened, controls)
     else:
@@ -100,14 +155,9 @@ def evaluate(
             events=choose_events(event, opened),
             protocol=protocol,
             with_controls=controls,
-            names=(split_names(channels), split_names(exclude)),
-            options={
-                "features": features,
-                "stride_s": stride,
-                "false_alarms_per_min": false_alarms_per_min,
-                "seed": seed,
-                "n_jobs": jobs or n_cores(),
-            },
+            false_positive_rate=false_positive_rate,
+            names=names,
+            options=options,
         )
         metadata = None
     console = table_console(json)
@@ -116,6 +166,9 @@ def evaluate(
     console.print(score_table(scores, control_scores, luck))
     if protocol is Protocol.RANDOM_SPLIT:
         console.print(published_table(scores))
+        if false_positive_rate is not None:
+            chosen = ", ".join(f"{name} {threshold:.3g}" for name, threshold in scores["thresholds"].items())
+            console.print(f"Thresholds ({chosen}) were chosen on a third of the training windows.")
     elif cross_validate:
         if "chosen" in scores:
             console.print(f"Features that the folds chose: {', '.join(scores['chosen'])}.")
@@ -143,35 +196,29 @@ def evaluate(
     write_json(json, scores | {"controls": control_scores, "luck": figures})
 
 
-def open_recordings(paths: Sequence[Path]) -> list[Recording]:
-    """Open recordings, a folder standing for those in it; none twice."""
-    from streamdetect.sources.recording import find_recordings, read_recording
+def open_recordings(paths: Sequence[Path], event_duration_s: float | None = None) -> list[Recording]:
+    """Open recordings, a folder standing for those in it; none twice. See `give_duration` for the events."""
+    from streamdetect.sources.recording import find_recordings, give_duration, read_recording
 
-    return [read_recording(path) for path in find_recordings(paths)]
+    return [give_duration(read_recording(path), event_duration_s) for path in find_recordings(paths)]
 
 
 def choose_events(asked: Sequence[str] | None, recordings: Sequence[Recording]) -> tuple[EventSettings, ...]:
-    """Read ``--event`` options, or take every event of the recordings; of Grasp-and-Lift their union, too."""
-    from streamdetect.errors import EventError, InputError
-    from streamdetect.settings import EventSettings
-    from streamdetect.sources.ingredients import EVENT_NAMES
+    """Read ``--event`` options, or take the events of the recordings, see `default_events`."""
+    from streamdetect.events import default_events
 
-    if asked:
-        try:
-            events = tuple(EventSettings.parse(text) for text in asked)
-        except ValueError as error:
-            raise InputError(f"--event: {error}; write NAME or NAME=DESCRIPTION,DESCRIPTION") from error
-    else:
-        names = sorted({note.description for recording in recordings for note in recording.annotations})
-        if not names:
-            raise EventError(
-                f"{', '.join(one.info.name for one in recordings)}: no events: training and scoring need annotations"
-            )
-        if len(names) > MAX_DEFAULT_EVENTS:
-            raise EventError(f"--event: choose from the {len(names)} events of the recordings: {', '.join(names)}")
-        events = tuple(EventSettings(name, (name,)) for name in names)
-        if set(names) == set(EVENT_NAMES):
-            events += (EventSettings("movement", tuple(names)),)  # any of them
+    return parse_events(asked) if asked else default_events(recordings)
+
+
+def parse_events(asked: Sequence[str]) -> tuple[EventSettings, ...]:
+    """Read ``--event`` options."""
+    from streamdetect.errors import InputError
+    from streamdetect.settings import EventSettings
+
+    try:
+        events = tuple(EventSettings.parse(text) for text in asked)
+    except ValueError as error:
+        raise InputError(f"--event: {error}; write NAME or NAME=DESCRIPTION,DESCRIPTION") from error
     repeated = {one.name for one in events if sum(other.name == one.name for other in events) > 1}
     if repeated:
         raise InputError(f"--event {', '.join(sorted(repeated))}: named twice")
@@ -209,6 +256,7 @@ def _score_training(
     events: tuple[EventSettings, ...],
     protocol: Protocol,
     with_controls: bool,
+    false_positive_rate: float | None,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     options: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, Any]]:
@@ -219,7 +267,6 @@ def _score_training(
         from streamdetect.training.windows import LabelledWindows
     from streamdetect.errors import InputError
     from streamdetect.events import check_events
-    from streamdetect.scoring.metrics import score
     from streamdetect.training.windows import choose_channels
 
     check_events(recordings, events)
@@ -237,11 +284,36 @@ def _score_training(
             return windows
 
         if protocol is Protocol.RANDOM_SPLIT:
-            return {"protocol": protocol.value, **protocols.random_split(trainers[0], label(trainers[0]))}, [], {}
-        held_out = protocols.cross_validate_choice(trainers, label)
-        scores = score(held_out.outcomes, held_out.thresholds)
-        control_scores = protocols.controls(trainers, recordings, label(trainers[0])) if with_controls else {}
-    found = {"protocol": protocol.value, "grouped_by": held_out.grouped_by, "thresholds": held_out.thresholds, **scores}
-    if held_out.chosen:
-        found["chosen"] = held_out.chosen
-    return found, held_out.outcomes, control_scores
+            scores = protocols.random_split(trainers[0], label(trainers[0]), false_positive_rate)
+            return {"protocol": protocol.value, **scores}, [], {}
+        return protocols.score_held_out(trainers, recordings, label, with_controls=with_controls)
+
+
+def _score_subjects(subjects: dict[str, list[Path]], plan: Plan, scheduler: str | None, json: Path | None) -> None:
+    """Cross-validate each subject, print a table and write the figures; exit with code 3 where some had no score."""
+    from streamdetect.errors import InputError
+    from streamdetect.scoring.subjects import subject_table, summarise
+    from streamdetect.training.subjects import Failure, evaluate_subjects
+
+    with progress() as bar:
+        task = bar.add_task("cross-validating subjects", total=len(subjects))
+        found = evaluate_subjects(
+            subjects,
+            plan,
+            n_jobs=min(plan.settings.n_jobs, len(subjects)),
+            scheduler=scheduler,
+            on_subject=lambda _: bar.advance(task),
+            warn=lambda line: say(f"warning: {line}"),
+        )
+    failures = {name: one.reason for name, one in found.items() if isinstance(one, Failure)}
+    documents = {name: one for name, one in found.items() if not isinstance(one, Failure)}
+    if not documents:
+        name, reason = next(iter(failures.items()))
+        raise InputError(f"none of the {len(failures)} subjects could be scored; the first, {name}: {reason}")
+    summary = summarise(documents, seed=plan.settings.seed)
+    table_console(json).print(subject_table(documents, failures, summary))
+    write_json(
+        json, {"protocol": "held-out, each subject on its own", "subjects": documents, "failed": failures, **summary}
+    )
+    if failures:
+        raise typer.Exit(EXIT_IN_PART)

@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +91,7 @@ def train(
     with needs_extra("train"):
         from streamdetect.training.trainer import TrainingSettings
     from streamdetect.cli.evaluate import choose_events, open_recordings
+    from streamdetect.sources.recording import give_duration
 
     check_outputs(recordings, **model_files(out), keep_sklearn=keep_sklearn, report=report, json=json)
     opened = [give_duration(one, event_duration) for one in open_recordings(recordings)]
@@ -135,18 +135,6 @@ def model_files(out: Path) -> dict[str, Path]:
     if card.is_file() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"--out {out}: its model card would replace {card}, which is something else; rename one")
     return {"out": out, "card": card}
-
-
-def give_duration(recording: Recording, duration_s: float | None) -> Recording:
-    """Let events without a duration last so many seconds, or until the recording ends; None leaves them alone."""
-    if duration_s is None:
-        return recording
-    end = recording.n_times / recording.info.sfreq
-    notes = (
-        note if note.duration > 0 else replace(note, duration=max(0.0, min(duration_s, end - note.onset)))
-        for note in recording.annotations
-    )
-    return replace(recording, annotations=tuple(notes))
 
 
 def train_and_export(

@@ -240,7 +240,7 @@ def bootstrap_interval(
     n_right = np.einsum("bi,bi->b", drawn @ _count_right(units), drawn)
     aucs = n_right[n_pairs > 0] / n_pairs[n_pairs > 0]
     n_resampled = len(units) if by_recording else _n_holding(units)
-    tail = _tail_of(level, n_resampled)
+    tail = tail_of(level, n_resampled)
     low, high = np.quantile(aucs, [tail, 1 - tail]).tolist() if len(aucs) else (None, None)
     return Interval(low, high, "recording" if by_recording else "trial", n_resampled)
 
@@ -327,7 +327,7 @@ def _draw(strata: NDArray[np.int64], n_boot: int, rng: np.random.Generator) -> N
     return drawn
 
 
-def _tail_of(level: float, n: int) -> float:
+def tail_of(level: float, n: int) -> float:
     """Return the part of the samples to leave out at each end, below (1 - level) / 2 (Hesterberg 2015).
 
     A bootstrap of n is too narrow by sqrt((n - 1) / n), and takes Student's distribution for the normal one.

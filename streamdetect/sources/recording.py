@@ -193,6 +193,18 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     return list(once.values())
 
 
+def give_duration(recording: Recording, duration_s: float | None) -> Recording:
+    """Let events without a duration last so many seconds, or until the recording ends; None leaves them alone."""
+    if duration_s is None:
+        return recording
+    end = recording.n_times / recording.info.sfreq
+    notes = (
+        note if note.duration > 0 else replace(note, duration=max(0.0, min(duration_s, end - note.onset)))
+        for note in recording.annotations
+    )
+    return replace(recording, annotations=tuple(notes))
+
+
 def _is_listed(path: Path) -> bool:
     name = path.name.lower()
     if name.startswith("."):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from streamdetect.decisions import Decisions
@@ -16,7 +17,7 @@ from streamdetect.scoring.metrics import Outcome, score
 from streamdetect.sources.recording import Recording
 from streamdetect.training.choose import score_features
 from streamdetect.training.clock import clock_auc
-from streamdetect.training.ensemble import member_probabilities
+from streamdetect.training.ensemble import member_probabilities, predict_probability
 from streamdetect.training.folds import Fold, take
 from streamdetect.training.trainer import Trainer, detect, unconverged_allowed
 from streamdetect.training.windows import LabelledWindows
@@ -101,6 +102,46 @@ def cross_validate_choice(
     return CrossValidated(outcomes, grouped_by, _median(list(parts.values())), chosen)
 
 
+def score_held_out(
+    trainers: Sequence[Trainer],
+    recordings: Sequence[Recording],
+    label: Callable[[Trainer], list[LabelledWindows]],
+    *,
+    with_controls: bool,
+) -> tuple[dict[str, Any], list[Outcome], dict[str, dict[str, float | None]]]:
+    """Cross-validate a training, and score it with its controls.
+
+    Parameters
+    ----------
+    trainers : sequence of Trainer
+        One a candidate, see `make_trainers`.
+    recordings : sequence of Recording
+        What to score it on.
+    label : callable
+        Returns a trainer's windows of all recordings.
+    with_controls : bool
+        Run the two controls, which take more time than all the rest.
+
+    Returns
+    -------
+    scores : dict
+        As `score` gives it, with ``protocol``, ``grouped_by``, ``thresholds`` and, after a choice, ``chosen``.
+    outcomes : list of Outcome
+    controls : dict
+        As `controls` gives it; empty without controls.
+    """
+    held_out = cross_validate_choice(trainers, label)
+    found = {
+        "protocol": "held-out",
+        "grouped_by": held_out.grouped_by,
+        "thresholds": held_out.thresholds,
+        **score(held_out.outcomes, held_out.thresholds),
+    }
+    if held_out.chosen:
+        found["chosen"] = held_out.chosen
+    return found, held_out.outcomes, controls(trainers, recordings, label(trainers[0])) if with_controls else {}
+
+
 class _Part(NamedTuple):
     """What one fold decided on each recording, and its threshold for each event."""
 
@@ -129,8 +170,10 @@ def _run_nested(trainer: Trainer, windows: Sequence[LabelledWindows], folds: Seq
         return trainer.run_folds(run, folds)
 
 
-def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[str, Any]:
-    """Train on two thirds of all windows drawn at random, decide on the rest at 0.5, and score, as in 2019.
+def random_split(
+    trainer: Trainer, windows: Sequence[LabelledWindows], false_positive_rate: float | None = None
+) -> dict[str, Any]:
+    """Train on two thirds of all windows drawn at random, decide on the rest, and score, as in 2019.
 
     Neighbouring windows overlap by more than 95 %: this measures memory, not detection.
 
@@ -140,19 +183,30 @@ def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[s
         What to score.
     windows : sequence of LabelledWindows
         Every valid window of every recording takes part.
+    false_positive_rate : float or None
+        Choose thresholds for this share of false positives among the windows without the event: on a third of the
+        training windows, drawn at random, by an ensemble trained on the others. None for 0.5, as in 2019.
 
     Returns
     -------
     dict
-        As `score` gives it; what needs whole recordings (event recall, false alarms, lag) is None.
+        As `score` gives it, with ``thresholds``; what needs whole recordings (event recall, false alarms, lag) is None.
     """
     usable = [one.usable() for one in windows]
     owner = np.repeat(np.arange(len(windows)), [len(keep) for keep in usable])
     X = np.concatenate([one.features.values[keep] for one, keep in zip(windows, usable, strict=True)])
     y = np.concatenate([one.labels[keep] for one, keep in zip(windows, usable, strict=True)])
     train, test = train_test_split(np.arange(len(X)), test_size=TEST_SIZE_2019, random_state=trainer.settings.seed)
+    event_names, n_jobs = trainer.settings.event_names, trainer.settings.n_jobs
+    thresholds = dict.fromkeys(event_names, 0.5)
     with unconverged_allowed():
-        estimator = trainer.fit_rows(X[train], y[train], "all recordings", trainer.settings.n_jobs)
+        if false_positive_rate is not None:
+            inner, choosing = train_test_split(train, test_size=TEST_SIZE_2019, random_state=trainer.settings.seed)
+            estimator = trainer.fit_rows(X[inner], y[inner], "all recordings", n_jobs)
+            found = predict_probability(estimator, X[choosing]).astype(np.float32)
+            for name, truth, probability in zip(event_names, y[choosing].T, found.T, strict=True):
+                thresholds[name] = _choose_threshold(probability[~truth], false_positive_rate)
+        estimator = trainer.fit_rows(X[train], y[train], "all recordings", n_jobs)
     test.sort()
     row = np.concatenate(usable)[test]
     columns = {name: values.astype(np.float32) for name, values in member_probabilities(estimator, X[test]).items()}
@@ -171,10 +225,23 @@ def random_split(trainer: Trainer, windows: Sequence[LabelledWindows]) -> dict[s
         )
         hop_s = trainer.features.hop_samples / trainer.sfreq
         outcomes.append(Outcome(one.name, decisions, one.events, hop_s))
-    scores = score(outcomes, dict.fromkeys(trainer.settings.event_names, 0.5))
+    scores = score(outcomes, thresholds)
     for each in (*scores["events"].values(), scores["mean"]):
         each.update(dict.fromkeys(_NEEDS_TIME), lag_s={"median": None, "p95": None})
-    return scores
+    return {"thresholds": thresholds, **scores}
+
+
+def _choose_threshold(negatives: NDArray[np.float32], false_positive_rate: float) -> float:
+    """Return the lowest threshold that at most this share of windows without the event reaches.
+
+    Examples
+    --------
+    >>> round(_choose_threshold(np.float32([0.1, 0.4, 0.2, 0.3]), 0.25), 6)
+    0.3
+    """
+    descending = np.sort(negatives)[::-1]
+    n_allowed = min(int(false_positive_rate * len(descending)), len(descending) - 1)
+    return float(np.nextafter(descending[n_allowed], np.float32(np.inf)))
 
 
 def controls(

@@ -17,12 +17,11 @@ import pytest
 
 from streamdetect.calibration.cues import draw_cues
 from streamdetect.calibration.subject import SimulatedSubject
-from streamdetect.cli.train import give_duration
 from streamdetect.detector import Detector
 from streamdetect.events import Annotation
 from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_streams import resolve_stream
-from streamdetect.sources.recording import read_recording
+from streamdetect.sources.recording import give_duration, read_recording
 
 pytestmark = pytest.mark.usefixtures("lsl")
 

@@ -134,6 +134,11 @@ def test_random_split_prints_its_warning_and_the_published_table(command, files)
     assert ended.code == 0, ended.err
     assert "measures memory, not detection" in " ".join(ended.out.split())
     assert "456263" in ended.out.replace(",", "").replace(" ", "")
+    chosen = command(*arguments, "--false-positive-rate", "0.01")
+    assert "chosen on a third of the training windows" in " ".join(chosen.out.split())
+    refused = command("evaluate", *files[:2], "--cross-validate", "--event", "move", "--false-positive-rate", "0.01")
+    assert refused.code == 2
+    assert "--protocol random-split" in refused.err
 
 
 def test_folders_stand_for_their_recordings(command, files, tmp_path):

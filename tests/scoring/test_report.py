@@ -31,9 +31,10 @@ from streamdetect.scoring.figures import (
 from streamdetect.scoring.metrics import Outcome, match_outcome, pool, score
 from streamdetect.scoring.operating import OperatingCurve, operating_curve
 from streamdetect.scoring.report import describe_points, write_report
-from streamdetect.scoring.scalp import channel_values, make_montage, scalp_figure
+from streamdetect.scoring.scalp import channel_values, electrode_directions, make_montage, scalp_figure
 from streamdetect.scoring.tables import RANDOM_SPLIT_WARNING
 from streamdetect.settings import DecisionSettings
+from streamdetect.sources.montage import GRASP_AND_LIFT_CHANNELS, scalp_directions
 from streamdetect.stages.metadata import ModelMetadata
 
 CAP = ("Fc5.", "C3..", "Cz..", "C4..", "Fp1.", "O1..", "EOG1")
@@ -233,6 +234,18 @@ class TestFigures:
 class TestScalp:
     def test_positions_are_found_whatever_the_spelling(self) -> None:
         assert make_montage(["fc5.", "C3..", "CZ", "EOG1"]).ch_names == ["fc5.", "C3..", "CZ"]
+
+    def test_directions_are_those_of_another_template(self) -> None:
+        """The 10-20 places of a head and of a sphere differ by some degrees, and neighbours lie further apart."""
+        directions = np.array(electrode_directions(GRASP_AND_LIFT_CHANNELS))
+        np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1.0, atol=1e-5)
+        angles = np.degrees(np.arccos(directions @ scalp_directions(GRASP_AND_LIFT_CHANNELS).T))
+        assert np.diag(angles).max() < 12
+        np.testing.assert_array_equal(angles.argmin(axis=1), np.arange(32))
+
+    def test_a_channel_without_a_place_has_no_direction(self) -> None:
+        places = electrode_directions(["fc5.", "EOG1", "FC5", "T10."])
+        assert [place is None for place in places] == [False, True, True, False]
 
     def test_many_bands_go_below_each_other(self) -> None:
         figure = scalp_figure(make_patterned(n_filters=3))

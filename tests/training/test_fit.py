@@ -144,6 +144,16 @@ def test_random_split_scores_a_third_of_all_windows_at_one_half(recordings):
     n_valid = sum(int(one.valid.sum()) for one in windows)
     assert scores["n_windows"] == pytest.approx(0.33 * n_valid, abs=1)
     assert sum(scores["mean"]["confusion"].values()) == scores["n_windows"]
+    assert scores["thresholds"] == {"move": 0.5}
+
+
+def test_random_split_chooses_thresholds_inside_the_training_windows(recordings):
+    trainer, windows = label(recordings[:2], features="2019", stride_s=0.0)
+    found = [random_split(trainer, windows, rate) for rate in (0.02, 0.2)]
+    rates = [scores["events"]["move"]["false_positive_rate"] for scores in found]
+    assert rates == pytest.approx([0.02, 0.2], rel=0.5)  # on windows that had no part in the choice
+    assert found[0]["thresholds"]["move"] > found[1]["thresholds"]["move"]
+    assert found[0]["mean"]["recall"] < found[1]["mean"]["recall"]
 
 
 def test_controls_score_chance_on_irregular_events(recordings):
