@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdetect.chunk import Quality
 from streamdetect.decisions import Decisions, Detection
 from streamdetect.detector import Detector
 from streamdetect.errors import InputError
-from streamdetect.sinks.journal import read_journal
+from streamdetect.journalled import read_session
 
 if TYPE_CHECKING:
     from streamdetect.sources.recording import Recording
@@ -59,6 +58,8 @@ class Comparison:
         Decisions in the journal.
     n_replayed : int
         Decisions in the replay; more where the session began later or ended earlier than the recording.
+    n_compared : int
+        Decisions of the journal that were compared: all whose samples the recording has.
     n_different : int
         Decisions and detections, between the session's first and last, that one of the two lacks or has otherwise.
     first : str
@@ -67,19 +68,24 @@ class Comparison:
 
     n_decisions: int
     n_replayed: int
+    n_compared: int
     n_different: int
     first: str
 
 
-def compare_with_journal(decisions: Decisions, path: str | Path) -> Comparison:
+def compare_with_journal(
+    decisions: Decisions, path: str | Path, incomparable: Sequence[tuple[int, float]] = ()
+) -> Comparison:
     """Compare decisions with those of a live session, bit for bit.
 
     Parameters
     ----------
     decisions : Decisions
-        Of a replay of the recording that was played.
+        Of a replay of the recording that was played, or that was made of the session.
     path : str or Path
-        The session's journal.
+        The session's journal, which may have been cut short.
+    incomparable : sequence of (int, float)
+        Spans of samples to leave out: the first, and the one after the last.
 
     Returns
     -------
@@ -90,11 +96,15 @@ def compare_with_journal(decisions: Decisions, path: str | Path) -> Comparison:
     InputError
         The file is no journal, holds no decisions, or its events are others.
     """
-    live = read_decisions(path)
+    session = read_session(path)
+    live = session.decisions
     if live.event_names != decisions.event_names:
         raise InputError(
             f"{path}: its events are {', '.join(live.event_names)}, the model's {', '.join(decisions.event_names)}"
         )
+    if not len(decisions):
+        return Comparison(len(live), 0, 0, 0, "")
+    compared = ~_is_within(live.samples, incomparable)
     places = np.searchsorted(decisions.samples, live.samples)
     known = (places < len(decisions)) & (decisions.samples[np.minimum(places, len(decisions) - 1)] == live.samples)
     mine = places[known]
@@ -104,16 +114,30 @@ def compare_with_journal(decisions: Decisions, path: str | Path) -> Comparison:
     same = np.zeros(len(live), dtype=bool)
     same[known] = (live.quality[known] == decisions.quality[mine]) & equal.all(axis=1)
     wrong = [
-        _describe(int(live.samples[i]), live.probability[i], decisions, int(places[i])) for i in np.flatnonzero(~same)
+        _describe(int(live.samples[i]), live.probability[i], decisions, int(places[i]))
+        for i in np.flatnonzero(~same & compared)
     ]
+    left_out = [*incomparable, *((first, last + 1) for first, last in session.holes)]
     within = (decisions.samples >= live.samples[0]) & (decisions.samples <= live.samples[-1])
+    within &= ~_is_within(decisions.samples, left_out)
     missing = decisions.samples[within & ~np.isin(decisions.samples, live.samples)]
     wrong += [f"sample {sample}: in the replay, not live" for sample in missing.tolist()]
-    span = range(int(live.samples[0]), int(live.samples[-1]) + 1)
-    replayed = {_key(each) for each in decisions.detections if each.sample in span}
-    detected = {_key(each) for each in live.detections}
+    # Cut short after a decision, a journal may lack the detections that it completes.
+    stop = int(live.samples[-1]) + session.is_whole
+    left_out += [(-1, int(live.samples[0])), (stop, np.inf)]
+    replayed, detected = (
+        {_key(each) for each in all_of_them if not _is_within(np.array([each.sample]), left_out)[0]}
+        for all_of_them in (decisions.detections, live.detections)
+    )
     wrong += [f"detection {event} at sample {sample}: only once" for event, sample, _ in sorted(replayed ^ detected)]
-    return Comparison(len(live), len(decisions), len(wrong), wrong[0] if wrong else "")
+    return Comparison(len(live), len(decisions), int(compared.sum()), len(wrong), wrong[0] if wrong else "")
+
+
+def _is_within(samples: NDArray[np.int64], spans: Sequence[tuple[int, float]]) -> NDArray[np.bool_]:
+    within = np.zeros(len(samples), dtype=bool)
+    for first, stop in spans:
+        within |= (samples >= first) & (samples < stop)
+    return within
 
 
 def _key(detection: Detection) -> tuple[str, int, float]:
@@ -124,56 +148,3 @@ def _describe(sample: int, live: NDArray[np.float32], decisions: Decisions, plac
     there = place < len(decisions) and decisions.samples[place] == sample
     replayed = decisions.probability[place].tolist() if there else "no decision"
     return f"sample {sample}: live {live.tolist()}, replay {replayed}"
-
-
-def read_decisions(path: str | Path) -> Decisions:
-    """Read the decisions of a journal.
-
-    Parameters
-    ----------
-    path : str or Path
-        A journal that `monitor` wrote.
-
-    Returns
-    -------
-    Decisions
-        Times in s after the session's first sample; without members.
-
-    Raises
-    ------
-    InputError
-        The file is no journal, or holds no decisions.
-    """
-    event_names: tuple[str, ...] = ()
-    start = 0.0
-    rows, detections = [], []
-    try:
-        for record in read_journal(path):
-            kind = record.get("type")
-            if kind == "session":
-                event_names = tuple(record["events"])
-            elif kind == "start":
-                start = record["time"]
-            elif kind == "decision":
-                probability = [np.nan if record[f"p_{name}"] is None else record[f"p_{name}"] for name in event_names]
-                rows.append((record["sample"], record["time"] - start, _QUALITY[record["reason"]], probability))
-            elif kind == "detection":
-                time = record["time"] - start
-                detections.append(Detection(record["event"], record["sample"], time, record["probability"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: a record is not one of a streamdetect journal: {error}") from error
-    if not rows:
-        raise InputError(f"{path}: no decisions: expected the journal of a monitor session")
-    samples, times, quality, probabilities = zip(*rows, strict=True)
-    return Decisions(
-        event_names,
-        np.array(samples, dtype=np.int64),
-        np.array(times),
-        np.array(quality, dtype=np.uint8),
-        np.array(probabilities, dtype=np.float32),
-        {},
-        tuple(detections),
-    )
-
-
-_QUALITY = {quality.reason: quality for quality in Quality}

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
 from streamdetect.settings import to_samples
 from streamdetect.sinks.lsl import MarkerOutlet, SignalOutlet
-from streamdetect.sources.gaps import LONGEST_GAP_S
+from streamdetect.sources.fault_plan import FaultPlan
+from streamdetect.sources.faults import Delivery, FaultCount, Reopening, apply_faults, count_faults
 from streamdetect.sources.lsl_streams import local_clock
 
 _LONGEST_BLOCK_S = 1.0  # of signal: what is read, and at most sent, at a time
 _MARKER_GRACE_S = 0.5  # who takes the signal and the markers connects to the two within this time
 _LINGER_SLICE_S = 0.05
+_FLUSH_S = 0.5  # before a stream leaves the network in the middle: what is still in the outlet would be lost uncounted
 
 
 class PlayableRecording(Protocol):
@@ -59,6 +63,12 @@ class PlaySummary:
         False where it was stopped before the end.
     worst_delay_s : float
         The latest that a block was sent, in s after its time.
+    n_lost : int
+        Samples that a receiver misses between those sent: the recording's own losses, gaps and restarts.
+    n_repeated : int
+        Samples that were sent a second time; they do not count in ``n_samples``.
+    faults : dict of str to FaultCount
+        What was performed of the fault plan, by kind.
     """
 
     start_time: float | None
@@ -67,6 +77,9 @@ class PlaySummary:
     seconds: float
     complete: bool
     worst_delay_s: float
+    n_lost: int = 0
+    n_repeated: int = 0
+    faults: dict[str, FaultCount] = field(default_factory=dict)
 
 
 def play(
@@ -75,6 +88,7 @@ def play(
     name: str | None = None,
     speed: float = 1.0,
     dtype: str = "float32",
+    plan: FaultPlan | None = None,
     chunk_s: float = 0.02,
     wait_for_consumer_s: float | None = None,
     linger_s: float = 2.0,
@@ -94,6 +108,8 @@ def play(
         How many times faster than real time, above 0; ``inf`` for as fast as it goes.
     dtype : {"float32", "float64"}
         ``float32`` sends microvolts, ``float64`` volts bit for bit.
+    plan : FaultPlan or None
+        What is to go wrong; None for nothing.
     chunk_s : float
         Time between two sends, in s of the clock.
     wait_for_consumer_s : float or None
@@ -115,6 +131,8 @@ def play(
     ------
     InputError
         Speed, dtype or chunk length cannot be used.
+    ChannelError
+        The plan names a channel that the recording lacks.
 
     Notes
     -----
@@ -124,63 +142,144 @@ def play(
     gap, the time stamps jump ahead by so much that receivers start anew too (`LONGEST_GAP_S`). Annotations beyond the
     last sample are not sent. LSL has no flow control: at speeds that a receiver cannot follow, it loses what its
     buffer does not hold, which the time stamps show as a gap.
+
+    A stream that restarts stays away until somebody takes it again, ``wait_for_consumer_s`` at most beyond its time:
+    `PlaySummary.n_lost` counts that too, and ``t0`` moves on by it. The marker stream stays.
     """
     if not speed > 0:
         raise InputError(f"speed: expected a number above 0, found {speed:g}")
     if not (chunk_s > 0 and math.isfinite(chunk_s)):
         raise InputError(f"chunk_s: expected a duration above 0 s, found {chunk_s:g}")
-    stop = stop or threading.Event()
+    plan, stop = plan or FaultPlan(), stop or threading.Event()
     info = replace(recording.info, name=name or recording.info.name)
-    annotations = deque(sorted(recording.annotations, key=lambda note: note.onset))
-    signal = SignalOutlet(info, dtype)
-    markers = MarkerOutlet(f"{info.name}-markers") if annotations else None
-
-    n_sent = n_next = n_markers = 0
-    shift_s = worst_delay_s = 0.0
-    start_time: float | None = None
-    last_time = 0.0  # of the sample before this block
+    block_samples = to_samples(min(chunk_s * speed, _LONGEST_BLOCK_S), info.sfreq)
+    steps = apply_faults(plan, _blocks(recording, block_samples), info)
+    stage = _Stage(info, dtype, recording.annotations, speed, wait_for_consumer_s, clock, stop)
     complete = False
     try:
-        signal.wait_for_consumer(wait_for_consumer_s, stop.is_set)
-        if markers is not None and signal.has_consumer:
-            markers.wait_for_consumer(_MARKER_GRACE_S, stop.is_set)
+        stage.open()
         if on_progress is not None:
             on_progress(0, recording.n_times)
-        t0 = clock()
-        block_samples = to_samples(min(chunk_s * speed, _LONGEST_BLOCK_S), info.sfreq)
-        for block in _blocks(recording, block_samples):
-            if block.restart and n_sent:
-                shift_s += LONGEST_GAP_S + 1.0
-            n_next += block.n_lost
-            times = t0 + shift_s + np.arange(n_next, n_next + block.n_times) / info.sfreq
-            n_next += block.n_times
-            due = t0 + (n_next - 1) / (info.sfreq * speed)
-            while (remaining := due - clock()) > 0 and not stop.is_set():
-                stop.wait(remaining)
-            if stop.is_set():
+        for step in steps:
+            if isinstance(step, Reopening):
+                stage.reopen(step)
+            elif not stage.send(step):
                 break
-            if start_time is None:
-                start_time = last_time = float(times[0])
-            signal.push(block.data, times)
-            n_sent += block.n_times
-            worst_delay_s = max(worst_delay_s, -remaining)
-            while markers is not None and annotations and annotations[0].onset < block.times[-1] + 1.0 / info.sfreq:
-                # Beside its samples, which the file's own clock may have stamped at another rate, or after a reset.
-                note = annotations.popleft()
-                stamp = float(times[0] + (note.onset - block.times[0]))
-                markers.push(note.description, max(stamp, last_time))
-                n_markers += 1
-            last_time = float(times[-1])
-            if on_progress is not None:
-                on_progress(n_sent, recording.n_times)
+            elif on_progress is not None:
+                on_progress(stage.n_sent, recording.n_times)
         else:
             complete = True
-            _linger(signal, linger_s, stop)
+            _linger(stage.signal, linger_s, stop)
     finally:
-        signal.close()
-        if markers is not None:
-            markers.close()
-    return PlaySummary(start_time, n_sent, n_markers, n_next / info.sfreq, complete, worst_delay_s)
+        stage.close()
+    return PlaySummary(
+        start_time=stage.start_time,
+        n_samples=stage.n_sent,
+        n_markers=stage.n_markers,
+        seconds=(stage.n_next + stage.n_away) / info.sfreq,
+        complete=complete,
+        worst_delay_s=stage.worst_delay_s,
+        n_lost=stage.n_lost,
+        n_repeated=stage.n_repeated,
+        faults=count_faults(plan, info.sfreq, stage.n_next),
+    )
+
+
+class _Stage:
+    """The two streams while they are played, and what was sent."""
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        dtype: str,
+        annotations: Iterable[Annotation],
+        speed: float,
+        wait_for_consumer_s: float | None,
+        clock: Callable[[], float],
+        stop: threading.Event,
+    ) -> None:
+        self._info = info
+        self._dtype = dtype
+        self._annotations = deque(sorted(annotations, key=lambda note: note.onset))
+        self._speed = speed
+        self._wait_for_consumer_s = wait_for_consumer_s
+        self._clock = clock
+        self._stop = stop
+        self.signal = SignalOutlet(info, dtype)
+        self._markers = MarkerOutlet(f"{info.name}-markers") if self._annotations else None
+        self._source_id: str | None = None
+        self._t0 = self._last_time = 0.0  # the clock at the start; time stamp of the sample before this block
+        self.start_time: float | None = None
+        self.worst_delay_s = 0.0
+        self.n_sent = self.n_next = self.n_lost = self.n_repeated = self.n_markers = self.n_away = 0
+        self._n_away_now = 0  # of those, since the last sample
+
+    def open(self) -> None:
+        """Wait for a receiver, and start the clock."""
+        self.signal.wait_for_consumer(self._wait_for_consumer_s, self._stop.is_set)
+        if self._markers is not None and self.signal.has_consumer:
+            self._markers.wait_for_consumer(_MARKER_GRACE_S, self._stop.is_set)
+        self._t0 = self._clock()
+
+    def close(self) -> None:
+        """Take the streams off the network."""
+        self.signal.close()
+        if self._markers is not None:
+            self._markers.close()
+
+    def reopen(self, reopening: Reopening) -> None:
+        """Take the signal off the network, and bring it back when it is due and somebody takes it."""
+        had_consumer = self.signal.has_consumer
+        _linger(self.signal, _FLUSH_S, self._stop)
+        self.signal.close()
+        self._sleep_until(reopening.due)
+        if reopening.new_source_id:
+            self._source_id = f"{self._info.name}-{uuid4()}"
+        self.signal = SignalOutlet(replace(self._info, ch_names=reopening.ch_names), self._dtype, self._source_id)
+        came_back = self._clock()
+        if had_consumer:
+            self.signal.wait_for_consumer(self._wait_for_consumer_s, self._stop.is_set)
+        n_late = math.ceil((self._clock() - came_back) * self._info.sfreq)
+        self._t0 += n_late / self._info.sfreq
+        self.n_away += n_late
+        self._n_away_now += n_late if self.n_sent else 0
+
+    def send(self, delivery: Delivery) -> bool:
+        """Send samples when they are due, and the annotations beside them; say False where somebody stops it."""
+        delay_s = self._sleep_until(delivery.due)
+        if self._stop.is_set():
+            return False
+        block, times = delivery.chunk, self._t0 + delivery.stamps
+        self.signal.push(block.data, times)
+        if delivery.repeated:
+            self.n_repeated += block.n_times
+            return True
+        if self.start_time is None:
+            self.start_time = self._last_time = float(times[0])
+        self.worst_delay_s = max(self.worst_delay_s, delay_s)
+        self.n_next = delivery.n_next
+        self.n_lost += block.n_lost + self._n_away_now
+        self._n_away_now = 0
+        self.n_sent += block.n_times
+        if self._markers is not None:
+            self._send_notes(self._markers, block, times)
+        self._last_time = float(times[-1])
+        return True
+
+    def _send_notes(self, markers: MarkerOutlet, block: Chunk, times: NDArray[np.float64]) -> None:
+        """Send annotations beside their samples: the file's own clock may run at another rate, or start anew."""
+        earliest = min(self._last_time, float(times[0]))
+        while self._annotations and self._annotations[0].onset < block.times[-1] + 1.0 / self._info.sfreq:
+            note = self._annotations.popleft()
+            stamp = float(times[0] + (note.onset - block.times[0]))
+            markers.push(note.description, max(stamp, earliest))
+            self.n_markers += 1
+
+    def _sleep_until(self, due: float) -> float:
+        """Sleep until ``due`` s of signal after the start, and return how late it is then."""
+        while (remaining := self._t0 + due / self._speed - self._clock()) > 0 and not self._stop.is_set():
+            self._stop.wait(remaining)
+        return -remaining
 
 
 def _blocks(recording: PlayableRecording, block_samples: int) -> Iterator[Chunk]:

@@ -24,6 +24,8 @@ KnownPeers = {{127.0.0.1}}
 SessionID = {session_id}
 [ports]
 IPv6 = disable
+BasePort = {base_port}
+PortRange = 64
 [tuning]
 MulticastMinRTT = 0.1
 TimeProbeCount = 4
@@ -42,7 +44,11 @@ def lsl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     liblsl reads it once, at its first use: every test that touches LSL asks for this fixture.
     """
     path = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
-    path.write_text(LSL_CONFIG.format(session_id=f"streamdetect-{uuid.uuid4()}"))
+    session = uuid.uuid4()
+    # Ports of one's own, below those that the system deals out: liblsl looks for streams at 32 ports only, which a few
+    # test sessions at once use up.
+    base_port = 17_000 + 64 * (session.int % 230)
+    path.write_text(LSL_CONFIG.format(session_id=f"streamdetect-{session}", base_port=base_port))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSLAPICFG", str(path))
         patch.setattr("streamdetect.sources.lsl_streams._SETTLE_S", 0.3)  # fits MulticastMinRTT above

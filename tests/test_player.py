@@ -15,6 +15,8 @@ from streamdetect.chunk import StreamInfo
 from streamdetect.errors import InputError
 from streamdetect.events import Annotation
 from streamdetect.player import play
+from streamdetect.sources.fault_plan import ClockJump, Duplicates, FaultPlan, Gap, Restart
+from streamdetect.sources.faults import FaultCount
 from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_streams import resolve_stream
 
@@ -33,7 +35,7 @@ def make_recording(n_times=5000, gaps=None, annotations=()):
 def start_play(recording, name, **options):
     """Play in a thread; the summary comes from the second value's ``pop``."""
     summaries = []
-    thread = threading.Thread(target=lambda: summaries.append(play(recording, name=name, **options)))
+    thread = threading.Thread(target=lambda: summaries.append(play(recording, name=name, **options)), daemon=True)
     thread.start()
     return thread, summaries
 
@@ -156,3 +158,81 @@ def test_a_stop_while_waiting_for_a_receiver_sends_nothing(name):
 def test_options_that_make_no_sense_are_refused(name, options):
     with pytest.raises(InputError):
         play(make_recording(), name=name, **options)
+
+
+def test_faults_are_performed_and_told(name):
+    recording = make_recording(3000)
+    plan = FaultPlan(faults=(Gap(onset=1.0, duration=0.5), Duplicates(onset=3.0, duration=0.2)))
+    thread, summaries = start_play(recording, name, speed=20.0, dtype="float64", plan=plan)
+    inlet = pylsl.StreamInlet(resolve_stream(name, 10.0).handle)
+    inlet.open_stream(10.0)
+    received = []
+    deadline = time.monotonic() + 20.0
+    while len(received) < 2850 and time.monotonic() < deadline:
+        received += zip(*inlet.pull_chunk(0.2, 3000, min_samples=1), strict=True)
+    inlet.close_stream()
+    thread.join(10.0)
+    (summary,) = summaries
+    sent = [*range(500), *range(750, 1600), *range(1500, 3000)]
+    assert [stamp for _, stamp in received] == (summary.start_time + np.array(sent) / SFREQ).tolist()
+    assert np.array_equal([sample for sample, _ in received], recording.data[:, sent].T)
+    assert (summary.n_samples, summary.n_lost, summary.n_repeated, summary.complete) == (2750, 250, 100, True)
+    assert summary.faults == {"gap": FaultCount(1, 250), "duplicates": FaultCount(1, 100)}
+
+
+def test_annotations_keep_beside_their_samples_whatever_the_clock_does(name):
+    notes = tuple(Annotation(onset, 0.0, f"at {onset}") for onset in (1.0, 2.4, 3.5, 5.0))
+    faults = (Gap(onset=2.0, duration=1.0), ClockJump(onset=3.2, jump_s=-50.0), Duplicates(onset=4.0, duration=2.0))
+    plan = FaultPlan(faults=faults)
+    thread, summaries = start_play(make_recording(4000, annotations=notes), name, speed=math.inf, plan=plan)
+    inlet = pylsl.StreamInlet(resolve_stream(f"{name}-markers", 10.0).handle)
+    inlet.open_stream(10.0)
+    received = []
+    with LSLSource(name):
+        deadline = time.monotonic() + 10.0
+        while len(received) < 4 and time.monotonic() < deadline:
+            received += zip(*inlet.pull_chunk(0.2, 4, min_samples=1), strict=True)
+    thread.join(10.0)
+    stamps = {text: stamp - summaries[0].start_time for (text,), stamp in received}
+    expected = {"at 1.0": 1.0, "at 2.4": 2.4, "at 3.5": 3.5 - 50.0, "at 5.0": 5.0 - 50.0}
+    assert stamps == pytest.approx(expected)
+    assert len(received) == 4
+
+
+def test_a_restart_takes_its_time_and_what_was_due_meanwhile_is_not_sent(name):
+    fake = FakeTime()
+    plan = FaultPlan(faults=(Restart(onset=2.0, duration=3.0, source_id="new"),))
+    sent = []
+    summary = play(
+        make_recording(5000),
+        name=name,
+        plan=plan,
+        wait_for_consumer_s=0.0,
+        clock=fake.clock,
+        stop=fake,
+        on_progress=lambda n_sent, n_all: sent.append((fake.now - 1000.0, n_sent)),
+    )
+    assert (summary.n_samples, summary.n_lost, summary.seconds) == (3500, 1500, 10.0)
+    times = [when for when, n_sent in sent if 990 < n_sent <= 1010]
+    assert times == pytest.approx([999 / SFREQ, 2509 / SFREQ])
+
+
+def test_what_nobody_can_know_to_be_lost_is_not_counted(name):
+    fake = FakeTime()
+    plan = FaultPlan(faults=(Restart(onset=2.0, duration=3.0),))
+    summary = play(
+        make_recording(5000),
+        name=name,
+        plan=plan,
+        wait_for_consumer_s=0.0,
+        clock=fake.clock,
+        stop=fake,
+        on_progress=lambda n_sent, n_all: fake.set() if n_sent == 1000 else None,
+    )
+    assert (summary.n_samples, summary.n_lost, summary.complete) == (1000, 0, False)
+
+
+def test_a_plan_for_another_recording_is_refused_before_anything_is_sent(name):
+    plan = FaultPlan(faults=({"kind": "flat", "onset": 1.0, "duration": 1.0, "channels": ["Oz"]},))
+    with pytest.raises(InputError, match=r"fault plan: .*Oz"):
+        play(make_recording(), name=name, plan=plan)

@@ -1,7 +1,8 @@
-"""LSL outlets: detections as markers, probabilities as a signal, and a recording's signal for `play`."""
+"""LSL outlets: detections as markers, probabilities as a signal, health as JSON, a recording's signal for `play`."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from streamdetect.chunk import StreamInfo
 from streamdetect.decisions import Decisions
 from streamdetect.errors import InputError
+from streamdetect.status import Status, health_document
 
 if TYPE_CHECKING:
     import pylsl
@@ -35,7 +37,7 @@ class MarkerOutlet:
     def __init__(self, name: str) -> None:
         import pylsl
 
-        info = pylsl.StreamInfo(name, "Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, _source_id(name))
+        info = pylsl.StreamInfo(name, "Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, make_source_id(name))
         _describe_channels(info, ["event"], "Marker", "")
         self._outlet: Any = pylsl.StreamOutlet(info)
 
@@ -94,7 +96,7 @@ class ProbabilityOutlet:
     def __init__(self, name: str, event_names: Sequence[str], sfreq: float) -> None:
         import pylsl
 
-        info = pylsl.StreamInfo(name, "Probability", len(event_names), sfreq, pylsl.cf_float32, _source_id(name))
+        info = pylsl.StreamInfo(name, "Probability", len(event_names), sfreq, pylsl.cf_float32, make_source_id(name))
         _describe_channels(info, [f"p_{event}" for event in event_names], "Probability", "probability")
         self._outlet: Any = pylsl.StreamOutlet(info)
 
@@ -108,6 +110,46 @@ class ProbabilityOutlet:
         """
         if len(decisions):
             self._outlet.push_chunk(decisions.probability, (decisions.times + time_correction).tolist())
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether anybody listens."""
+        return self._outlet.have_consumers()
+
+    def close(self) -> None:
+        """Take the stream off the network; what was not yet sent is lost."""
+        self._outlet = None
+
+
+class HealthOutlet:
+    """A stream of strings, each the health of a session as a JSON document; see `streamdetect.status`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stream; its type is ``Health``.
+    stream, source_id : str
+        Name and source id of the stream that the session listens to; both are told in the description.
+    """
+
+    def __init__(self, name: str, *, stream: str, source_id: str) -> None:
+        import pylsl
+
+        info = pylsl.StreamInfo(name, "Health", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, make_source_id(name))
+        _describe_channels(info, ["health"], "Health", "json")
+        listens_to = info.desc().append_child("listens_to")
+        listens_to.append_child_value("name", stream)
+        listens_to.append_child_value("source_id", source_id)
+        self._outlet: Any = pylsl.StreamOutlet(info)
+
+    def push(self, status: Status) -> None:
+        """Send how a session stands, stamped with the moment of sending."""
+        self._outlet.push_sample([json.dumps(health_document(status), allow_nan=False, separators=(",", ":"))])
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether anybody listens."""
+        return self._outlet.have_consumers()
 
     def close(self) -> None:
         """Take the stream off the network; what was not yet sent is lost."""
@@ -123,6 +165,8 @@ class SignalOutlet:
         Channels, sampling rate and name of the stream; its type is ``EEG``.
     dtype : {"float32", "float64"}
         ``float64`` carries volts, unscaled and bit for bit; ``float32`` carries microvolts, as amplifiers do.
+    source_id : str or None
+        By which receivers find the stream again after a restart; None for one that is the same each time.
 
     Raises
     ------
@@ -130,7 +174,7 @@ class SignalOutlet:
         Another dtype.
     """
 
-    def __init__(self, info: StreamInfo, dtype: str = "float32") -> None:
+    def __init__(self, info: StreamInfo, dtype: str = "float32", source_id: str | None = None) -> None:
         import pylsl
 
         if dtype not in ("float32", "float64"):
@@ -138,7 +182,7 @@ class SignalOutlet:
         self._dtype: Literal["float32", "float64"] = "float64" if dtype == "float64" else "float32"
         channel_format = pylsl.cf_double64 if dtype == "float64" else pylsl.cf_float32
         description = pylsl.StreamInfo(
-            info.name, "EEG", info.n_channels, info.sfreq, channel_format, _source_id(info.name)
+            info.name, "EEG", info.n_channels, info.sfreq, channel_format, source_id or make_source_id(info.name)
         )
         _describe_channels(description, info.ch_names, "EEG", "volts" if dtype == "float64" else "microvolts")
         buffer_s = max(1, min(_BUFFER_S, int(_BUFFER_SAMPLES / info.sfreq)))
@@ -205,6 +249,18 @@ def _describe_channels(info: pylsl.StreamInfo, labels: Sequence[str], kind: str,
         channel.append_child_value("type", kind)
 
 
-def _source_id(name: str) -> str:
-    """Return an id that is the same each time, so that receivers find the stream again after a restart."""
+def make_source_id(name: str) -> str:
+    """Return the source id of an outlet, which is the same each time.
+
+    So receivers find the stream again after a restart.
+
+    Parameters
+    ----------
+    name : str
+        Name of the outlet.
+
+    Returns
+    -------
+    str
+    """
     return f"streamdetect:{socket.gethostname()}:{name}"

@@ -7,10 +7,11 @@ recorded and what was seen agree; the offset between the clocks is measured besi
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,13 @@ from streamdetect.errors import InputError, StreamError
 from streamdetect.settings import SFREQ_TOLERANCE
 from streamdetect.sources.channels import pick_channels, volts_per
 from streamdetect.sources.gaps import GapMarker
+from streamdetect.sources.lsl_inlet import Inlet, Layout
+from streamdetect.sources.lsl_return import Lookout
 from streamdetect.sources.lsl_streams import FoundStream, resolve_stream
 
-if TYPE_CHECKING:
-    import pylsl
-
-_CONNECT_S = 10.0  # for the description and the data connection of a stream that has just answered
-_CLOCK_S = 2.0  # for the first measurement of the clock offset, 0.64 s where nothing is lost (8 probes of 64 ms)
-_BUFFER_S = 1800  # what liblsl keeps for a reader that falls behind
-_BUFFER_SAMPLES = 4_000_000  # at most, 8 bytes each
-_READ_SAMPLES = 4096  # at most in one read
+_SILENT_S = 1.0  # without a sample for this long, and 5 samples, a stream is looked for
+_SILENT_SAMPLES = 5
+_FOLLOWED_S = 1.0  # two receivers whose liblsl finds a stream again by itself were measured to differ by 20 ms
 _log = logging.getLogger(__name__)
 
 
@@ -48,20 +46,26 @@ class LSLSource:
         How long to look for the stream, in s.
     unit : str or None
         Unit of all channels; None for what the stream says of each.
+    settle_s : float
+        How long a stream that came back is read without being delivered, in s: a recorder that looks for the stream,
+        too, then has all that was delivered. At most 1 s where its source id is the same, for which both wait alike.
+        What is left out counts as lost.
     clock : callable
-        Local clock in s, for `seconds_since_last_sample`.
+        Local clock in s, for `seconds_since_last_sample` and ``settle_s``.
 
     Attributes
     ----------
     info : StreamInfo
         What is delivered; known once the source was entered.
     stream : FoundStream
-        The stream; known once the source was entered.
+        The stream, with its present source id; known once the source was entered.
+    unit : str or None
+        As given.
 
     Raises
     ------
     StreamError
-        The stream was not found, did not answer or was lost for good.
+        The stream was not found, did not answer, or came back with another layout.
     InputError
         Several streams match, or the stream has strings, another sampling rate, no rate or an unknown unit.
     ChannelError
@@ -69,8 +73,17 @@ class LSLSource:
 
     Notes
     -----
-    Adds no delay: a read returns as soon as one sample is there, with all that are. A stream that has a source id is
-    waited for when it is lost, and goes on as it comes back; the gap shows in its time stamps.
+    Adds no delay: a read returns as soon as one sample is there, with all that are.
+
+    - A stream that is lost is waited for. It has come back once a stream with its source id answers or, where none
+      does, one stream with its name, type and host, whatever its source id; its description is compared before the
+      first sample is delivered, and one with other channels, units, rate or number format is an error. The gap shows in
+      the time stamps.
+    - Samples that are not read wait in a buffer: half an hour of them, 4 million at most. Then the oldest are dropped;
+      they count as lost, each one, before the next that is read.
+    - Which samples count as lost, and which are left out because they came before: see
+      `streamdetect.sources.gaps.GapMarker`.
+    - No wait is longer than 0.1 s at a time, so that Ctrl-C ends it, and `close` called from another thread.
     """
 
     info: StreamInfo
@@ -84,50 +97,48 @@ class LSLSource:
         *,
         timeout_s: float = 10.0,
         unit: str | None = None,
+        settle_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._query = query
         self._picks = picks
         self._sfreq = sfreq
         self._timeout_s = timeout_s
-        self._unit = unit
+        self.unit = unit
+        self._settle_s = settle_s
         self._clock = clock
-        self._inlet: Any = None
+        self._closing = threading.Event()
+        self._inlet: Inlet | None = None
+        self._lookout: Lookout | None = None
+        self._is_held = False  # until what came back was compared with what it was
+        self._held: tuple[NDArray[Any], NDArray[np.float64]] | None = None
+        self._settled_at = 0.0
         self._correction: float | None = None
         self._last_arrival = 0.0
 
     def __enter__(self) -> Self:
-        import pylsl
-        from pylsl.util import LostError, TimeoutError
-
-        self._lost_error = LostError
-        self._timeout_error = TimeoutError
-        if self._unit is not None:
-            volts_per(self._unit)  # refuse it before looking for a stream
-        self.stream = resolve_stream(self._query, self._timeout_s)
+        if self.unit is not None:
+            volts_per(self.unit)  # refuse it before looking for a stream
+        self.stream = resolve_stream(self._query, self._timeout_s, self._closing.is_set)
         _check_kind(self.stream, self._sfreq)
-        buffer_s = max(1, min(_BUFFER_S, int(_BUFFER_SAMPLES / self.stream.sfreq)))
-        inlet = pylsl.StreamInlet(self.stream.handle, max_buflen=buffer_s, recover=True)
+        inlet = Inlet(self.stream, self._closing)
         try:
-            description = inlet.info(_CONNECT_S)
-            self._map_channels(description)
-            self._correction = self._measure_clock(inlet, _CLOCK_S)
+            self._layout = inlet.describe()
+            self._map_channels(self._layout)
+            self._correction = inlet.measure_clock()
             if self._correction is None:
                 _log.warning(
-                    "stream %s: its clock could not be compared with this machine's within %g s (is UDP blocked?); "
+                    "stream %s: its clock could not be compared with this machine's (is UDP blocked?); "
                     "markers carry its own time until that succeeds",
                     self.stream.name,
-                    _CLOCK_S,
                 )
-            inlet.open_stream(_CONNECT_S)
-        except (LostError, TimeoutError) as error:
-            raise StreamError(
-                f"stream {self.stream.name!r} on {self.stream.hostname} answered but did not connect: {error} "
-                "Check the firewall: LSL needs TCP and UDP ports 16572 to 16604"
-            ) from error
+            inlet.open()
+        except BaseException:
+            inlet.close()
+            raise
         self._inlet = inlet
-        self._buffer = np.empty((_READ_SAMPLES, self.stream.n_channels), dtype=inlet.np_dtype)
         self._gaps = GapMarker(self.stream.sfreq)
+        self._silent_s = max(_SILENT_S, _SILENT_SAMPLES / self.stream.sfreq)
         self._last_arrival = self._clock()
         return self
 
@@ -137,9 +148,13 @@ class LSLSource:
         self.close()
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; end `__enter__`, where another thread is still in it."""
+        self._closing.set()
+        if self._lookout is not None:
+            self._lookout.close()
+            self._lookout = None
         if self._inlet is not None:
-            self._inlet.close_stream()
+            self._inlet.close()
             self._inlet = None
 
     def read(self, timeout_s: float) -> list[Chunk]:
@@ -158,22 +173,90 @@ class LSLSource:
         Raises
         ------
         StreamError
-            The stream was lost, and cannot be waited for because it has no source id.
+            The stream came back with other channels, units, rate or number format.
         """
-        try:
-            samples, times = self._inlet.pull_chunk(timeout_s, _READ_SAMPLES, self._buffer, 1, as_numpy=True)
-        except self._lost_error as error:
-            raise StreamError(
-                f"stream {self.stream.name!r} was lost, and has no source id by which to find it again; "
-                "start it and this command again"
-            ) from error
-        if not len(times):
+        if self._lookout is not None:
+            has_nothing = self._is_held or self._inlet is None
+            if self._lookout.done.wait(timeout_s if has_nothing else 0.0):
+                self._follow(self._lookout)
+            elif has_nothing:
+                return []
+        if self._held is not None:
+            (samples, times), self._held = self._held, None
+        else:
+            samples, times = self._pull(timeout_s)
+        if not len(times) or self._clock() < self._settled_at:
             return []
         self._last_arrival = self._clock()
         data = np.ascontiguousarray(samples[:, self._columns].T, dtype=np.float64)
         if self._factors is not None:
             data *= self._factors
         return self._gaps.mark(data, times)
+
+    def discard(self) -> None:
+        """Leave out what has arrived so far, as if the source had been entered just now."""
+        while self.read(0.0):
+            pass
+        self._gaps.reset()
+
+    def _pull(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Take what is there, unless it has to wait because the stream has come back."""
+        from pylsl.util import LostError
+
+        assert self._inlet is not None, "not entered, or closed"
+        nothing = np.empty((0, self.stream.n_channels)), np.empty(0)
+        if self._inlet.is_full:
+            _log.warning("stream %s: read too slowly, its buffer ran over", self.stream.name)
+            self._gaps.expect_loss()
+        try:
+            samples, times = self._inlet.pull(timeout_s)
+        except LostError:
+            self._inlet.close()
+            self._inlet = None
+            self._look_out(has_returned=False)
+            return nothing
+        if self._inlet.was_recovered() or (len(times) and self._lookout is not None and self._lookout.is_restarted):
+            self._is_held = True
+            self._held = (samples.copy(), times) if len(times) else None
+            self._look_out(has_returned=True)
+            return nothing
+        if len(times):
+            if self._lookout is not None:
+                self._lookout.close()
+                self._lookout = None
+        elif self._lookout is None and self.seconds_since_last_sample > self._silent_s:
+            self._look_out(has_returned=False)
+        return samples, times
+
+    def _look_out(self, *, has_returned: bool) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
+        self._lookout = Lookout(self._query, self.stream, self._layout, has_returned=has_returned)
+
+    def _follow(self, lookout: Lookout) -> None:
+        """Go on with the stream that came back."""
+        returned = lookout.returned
+        assert returned is not None
+        if returned.change:  # and again, should somebody go on reading
+            raise StreamError(
+                f"stream {self.stream.name!r} came back as another: {returned.change}; "
+                "set it up as before, or start this command again for the new one"
+            )
+        _log.info("%s is back", returned.stream)
+        self._lookout, self._is_held = None, False
+        self.stream, self._correction = returned.stream, returned.time_correction
+        if returned.inlet is not None:
+            if self._inlet is not None:
+                self._inlet.close()
+            self._inlet = returned.inlet
+        if self._settle_s:
+            is_new = returned.inlet is not None
+            self._settled_at = self._clock() + (self._settle_s if is_new else min(_FOLLOWED_S, self._settle_s))
+
+    @property
+    def n_repeated(self) -> int:
+        """Samples that came more than once, and were left out each further time."""
+        return self._gaps.n_repeated
 
     @property
     def time_correction(self) -> float | None:
@@ -182,7 +265,7 @@ class LSLSource:
         Never waits: LSL measures in the background every few seconds.
         """
         if self._inlet is not None:
-            measured = self._measure_clock(self._inlet, 0.0)
+            measured = self._inlet.measure_clock(0.0)
             self._correction = self._correction if measured is None else measured
         return self._correction
 
@@ -191,15 +274,9 @@ class LSLSource:
         """Time since the last sample arrived, or since the source was entered, in s of the local clock."""
         return self._clock() - self._last_arrival
 
-    def _measure_clock(self, inlet: pylsl.StreamInlet, timeout_s: float) -> float | None:
-        try:
-            return float(inlet.time_correction(timeout_s))
-        except (self._timeout_error, self._lost_error):
-            return None
-
-    def _map_channels(self, description: pylsl.StreamInfo) -> None:
+    def _map_channels(self, layout: Layout) -> None:
         where = f"stream {self.stream.name!r}"
-        labels, units = _read_channels(description)
+        labels, units = layout.labels, layout.units
         wanted = labels if self._picks is None else tuple(self._picks)
         self._columns = np.array(pick_channels(labels, wanted, where=where), dtype=np.intp)
         factors = [self._volts_per(units[column], where) for column in self._columns]
@@ -207,12 +284,12 @@ class LSLSource:
         if any(factor != 1.0 for factor in factors):
             self._factors = np.array(factors)[:, None]
         self.info = StreamInfo(tuple(wanted), self.stream.sfreq, self.stream.name)
-        if self._unit is None and not all(units[column] for column in self._columns):
+        if self.unit is None and not all(units[column] for column in self._columns):
             _log.warning("%s: no unit given for its channels, microvolts assumed; --unit says otherwise", where)
 
     def _volts_per(self, unit: str, where: str) -> float:
         try:
-            return volts_per(self._unit or unit or "microvolts")
+            return volts_per(self.unit or unit or "microvolts")
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 
@@ -229,17 +306,3 @@ def _check_kind(stream: FoundStream, sfreq: float | None) -> None:
             f"{where}: sampling rate {stream.sfreq:g} Hz, but the model was trained at {sfreq:g} Hz; "
             "set the amplifier to that rate, or train a model at this one"
         )
-
-
-def _read_channels(description: pylsl.StreamInfo) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return label and unit of each channel; ``ch1``, ``ch2``, … and empty where the stream gives none."""
-    labels: list[str] = []
-    units: list[str] = []
-    channel = description.desc().child("channels").child("channel")
-    while not channel.empty() and len(labels) < description.channel_count():
-        labels.append(channel.child_value("label").strip())
-        units.append(channel.child_value("unit").strip())
-        channel = channel.next_sibling("channel")
-    n_missing = description.channel_count() - len(labels)
-    named = [label or f"ch{number}" for number, label in enumerate(labels + [""] * n_missing, start=1)]
-    return tuple(named), tuple(units + [""] * n_missing)

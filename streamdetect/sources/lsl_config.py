@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import tempfile
 import uuid
@@ -13,6 +14,8 @@ from pathlib import Path
 _CONFIG = """\
 [ports]
 IPv6 = disable
+BasePort = {base_port}
+PortRange = {n_ports}
 [multicast]
 ResolveScope = machine
 [lab]
@@ -23,12 +26,23 @@ level = -3
 """
 
 
+_PORTS = range(17_000, 32_000)  # above LSL's own, below those that connections go out from
+_PORTS_PER_OUTLET = 2
+_N_PORTS = 64
+
+
 @contextmanager
-def own_lsl_session() -> Iterator[None]:
+def own_lsl_session(n_outlets: int = 0) -> Iterator[None]:
     """Point LSL, here and in programs started from here, at a session on this machine alone.
+
+    Parameters
+    ----------
+    n_outlets : int
+        How many streams there will be, where they are many: one that gets no port of the session is found by nobody.
 
     Notes
     -----
+    The ports are drawn at random: other sessions on this machine may have taken all of LSL's own.
     LSL reads its configuration once in a process, when it is first used: enter before that. A configuration that the
     user chose through ``LSLAPICFG`` is left alone.
     """
@@ -37,7 +51,10 @@ def own_lsl_session() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lsl_api.cfg"
-        path.write_text(_CONFIG.format(session_id=uuid.uuid4().hex), encoding="utf-8")
+        n_ports = max(_N_PORTS, _PORTS_PER_OUTLET * n_outlets)
+        base_port = random.choice(_PORTS[:-n_ports])
+        text = _CONFIG.format(session_id=uuid.uuid4().hex, base_port=base_port, n_ports=n_ports)
+        path.write_text(text, encoding="utf-8")
         os.environ["LSLAPICFG"] = str(path)
         try:
             yield

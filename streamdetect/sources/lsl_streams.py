@@ -44,6 +44,11 @@ class FoundStream:
     dtype: str
     handle: pylsl.StreamInfo = field(repr=False, compare=False)
 
+    @property
+    def uid(self) -> str:
+        """Id of this very outlet: another one each time that the stream is put on the network."""
+        return self.handle.uid()
+
     def __str__(self) -> str:
         rate = f"{self.sfreq:g} Hz" if self.sfreq else "irregular"
         return f"{self.name!r} (type {self.type}, {self.n_channels} channels, {rate}, on {self.hostname})"
@@ -71,10 +76,10 @@ def find_streams(timeout_s: float = _SURVEY_S) -> list[FoundStream]:
     """
     import pylsl
 
-    return _describe(pylsl.resolve_streams(timeout_s))
+    return describe_streams(pylsl.resolve_streams(timeout_s))
 
 
-def resolve_stream(query: str, timeout_s: float) -> FoundStream:
+def resolve_stream(query: str, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> FoundStream:
     """Find the one stream that a query means.
 
     Parameters
@@ -83,6 +88,8 @@ def resolve_stream(query: str, timeout_s: float) -> FoundStream:
         A name, type or source id, or a predicate of LSL, such as ``type='EEG' and starts-with(name,'BrainAmp')``.
     timeout_s : float
         How long to look, in s.
+    is_cancelled : callable
+        Asked 50 times a second whether to give up.
 
     Returns
     -------
@@ -94,6 +101,11 @@ def resolve_stream(query: str, timeout_s: float) -> FoundStream:
         None was found.
     InputError
         The query is empty, or several streams match.
+
+    Notes
+    -----
+    Where multicast does not get through, liblsl asks at known peers for streams, and of each it asks 32 ports only
+    (``PortRange`` in its configuration): of more streams than that on one machine some are not found.
     """
     import pylsl
 
@@ -101,10 +113,12 @@ def resolve_stream(query: str, timeout_s: float) -> FoundStream:
         resolver = pylsl.ContinuousResolver(pred=make_predicate(query))
     except RuntimeError as error:
         raise InputError(f"stream: {query!r} is no predicate that LSL understands; try type='EEG'") from error
-    if not _wait_for(lambda: len(resolver.results()) > 0, timeout_s):
+    if not _wait_for(lambda: is_cancelled() or len(resolver.results()) > 0, timeout_s):
         raise StreamError(_describe_absence(query, timeout_s))
-    _wait_for(lambda: len(resolver.results()) > 1, _SETTLE_S)
-    found = _describe(resolver.results())
+    _wait_for(lambda: is_cancelled() or len(resolver.results()) > 1, _SETTLE_S)
+    if is_cancelled():
+        raise StreamError(f"stream: closed while looking for {query!r}")
+    found = describe_streams(resolver.results())
     if len(found) > 1:
         listed = "; ".join(f"{stream}, source id {stream.source_id or 'none'}" for stream in found)
         raise InputError(
@@ -156,7 +170,18 @@ def make_predicate(query: str) -> str:
     return f"name={quoted} or type={quoted} or source_id={quoted}"
 
 
-def _describe(handles: Sequence[pylsl.StreamInfo]) -> list[FoundStream]:
+def describe_streams(handles: Sequence[pylsl.StreamInfo]) -> list[FoundStream]:
+    """Return what pylsl has found, by name, then by host.
+
+    Parameters
+    ----------
+    handles : sequence of pylsl.StreamInfo
+        As its resolvers return them.
+
+    Returns
+    -------
+    list of FoundStream
+    """
     from pylsl.lib import cf_double64, cf_float32, cf_int8, cf_int16, cf_int32, cf_int64, cf_string
 
     dtypes = {
@@ -191,3 +216,24 @@ def _describe_absence(query: str, timeout_s: float) -> str:
         f"stream: no LSL stream matches {query!r} within {timeout_s:g} s; {seen}; "
         "start it, or see  streamdetect streams  and check network and firewall"
     )
+
+
+def read_channels(description: pylsl.StreamInfo) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return label and unit of each channel; ``ch1``, ``ch2``, … and empty where the stream gives none.
+
+    Parameters
+    ----------
+    description : pylsl.StreamInfo
+        As an inlet's ``info`` gives it: what a search finds has no channels in it.
+
+    Returns
+    -------
+    labels, units : tuple of str
+    """
+    labels, units = [], []
+    channel = description.desc().child("channels").child("channel")
+    for number in range(1, description.channel_count() + 1):  # past the last one all is empty
+        labels.append(channel.child_value("label").strip() or f"ch{number}")
+        units.append(channel.child_value("unit").strip())
+        channel = channel.next_sibling("channel")
+    return tuple(labels), tuple(units)

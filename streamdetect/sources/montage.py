@@ -16,6 +16,8 @@ GRASP_AND_LIFT_CHANNELS = (
 )
 # fmt: on
 
+_OLD_NAMES = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}  # of the 10-20 system before 1991
+
 
 @cache
 def _easycap() -> dict[str, NDArray[np.float64]]:
@@ -23,6 +25,31 @@ def _easycap() -> dict[str, NDArray[np.float64]]:
 
     # ActiCap is EasyCap's; its positions lie on a sphere, so that distances over the scalp are plain angles.
     return mne.channels.make_standard_montage("easycap-M1").get_positions()["ch_pos"]
+
+
+def find_electrode(name: str) -> str | None:
+    """Return the standard name of an electrode however a stream spells it; None where its place is not known.
+
+    Parameters
+    ----------
+    name : str
+        In any case; dots at the end, as PhysioNet has them, do not matter.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> find_electrode("FC5."), find_electrode("FP1"), find_electrode("EMG")
+    ('FC5', 'Fp1', None)
+    """
+    return _spellings().get(name.strip().rstrip(".").lower())
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    return {name.lower(): name for name in _easycap()} | _OLD_NAMES
 
 
 def scalp_directions(ch_names: Sequence[str]) -> NDArray[np.float64]:

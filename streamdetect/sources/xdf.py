@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -40,7 +40,8 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
     -------
     Recording
         Times are the file's own, synchronised to the recorder's clock and not smoothed, minus the first sample's; lost
-        samples and resets of the sender's clock are marked. Samples are kept in the file's number format.
+        samples and resets of the sender's clock are marked, and what is there twice is left out. Samples are kept in
+        the file's number format.
 
     Raises
     ------
@@ -48,6 +49,68 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
         Where the file is damaged, or which stream to read is not clear.
     MissingExtraError
         Where pyxdf is not installed.
+    """
+    loaded = load_stream(path, lambda headers: _choose_eeg(path, headers, stream), as_sent=False)
+    eeg = loaded.eeg
+    rows, ch_names, factors = describe_channels(path, eeg["info"])
+    stamps = loaded.stamps
+    first_time = float(stamps[0])
+    times = stamps - first_time
+    resets = [int(first) for first, _ in eeg["info"]["clock_segments"] if first > 0]
+
+    def read(picks: list[int], block_samples: int) -> Iterator[Chunk]:
+        samples = Samples(loaded.blocks, rows[picks], factors[picks])
+        return _blocks(samples, times, resets, loaded.sfreq, block_samples)
+
+    return Recording(
+        path=path,
+        info=StreamInfo(ch_names=ch_names, sfreq=loaded.sfreq, name=path.name),
+        n_times=len(times),
+        annotations=_read_markers(path, loaded.markers, first_time, times[-1]),
+        read=read,
+        first_time=first_time,
+    )
+
+
+class NoSamplesError(RecordingError):
+    """The stream that was looked for is not there, or is empty."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What pyxdf read: the signal's fields, its sampling rate, time stamps and samples, and the marker streams."""
+
+    eeg: dict
+    sfreq: float
+    stamps: NDArray[np.float64]
+    blocks: list[NDArray]
+    markers: list[dict]
+
+
+def load_stream(path: Path, choose: Callable[[Sequence[dict]], int | None], *, as_sent: bool) -> Loaded:
+    """Read one stream, and the markers beside it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    choose : callable
+        Gets the headers and returns the id of the stream, or None where it is not among them.
+    as_sent : bool
+        True for the time stamps as they were sent and no markers; False for those synchronised to the recorder's clock.
+
+    Returns
+    -------
+    Loaded
+
+    Raises
+    ------
+    NoSamplesError
+        There is no such stream, or it is empty.
+    RecordingError
+        The file is damaged, or the stream has no sampling rate.
+    MissingExtraError
+        pyxdf is not installed.
     """
     try:
         import pyxdf
@@ -69,11 +132,19 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
                     raise RecordingError(f"{path}: expected an XDF file, found something else; is it the right file?")
                 file.seek(0)
                 headers = pyxdf.resolve_streams(file)
-            eeg_id = _choose_eeg(path, headers, stream)
-            marker_ids = [header["stream_id"] for header in headers if _is_marker(header)]
+            eeg_id = choose(headers)
+            if eeg_id is None:
+                raise NoSamplesError(f"{path}: no such stream")
+            marker_ids = [] if as_sent else [header["stream_id"] for header in headers if is_marker(header)]
             with _open(path) as file:
                 loaded, _ = pyxdf.load_xdf(
-                    file, [eeg_id, *marker_ids], on_chunk=keep_samples, dejitter_timestamps=False, verbose=False
+                    file,
+                    [eeg_id, *marker_ids],
+                    on_chunk=keep_samples,
+                    synchronize_clocks=not as_sent,
+                    handle_clock_resets=not as_sent,
+                    dejitter_timestamps=False,
+                    verbose=False,
                 )
     except RecordingError:
         raise
@@ -87,26 +158,10 @@ def read_xdf(path: Path, stream: str | None = None) -> Recording:
     name, sfreq = eeg["info"]["name"][0], float(eeg["info"]["nominal_srate"][0])
     stamps = np.asarray(eeg["time_stamps"], dtype=np.float64)
     if not len(stamps):
-        raise RecordingError(f"{path}: stream {name} holds no samples")
+        raise NoSamplesError(f"{path}: stream {name} holds no samples")
     if sfreq <= 0:
         raise RecordingError(f"{path}: stream {name} has no regular sampling rate: expected one in Hz")
-    rows, ch_names, factors = _describe_channels(path, eeg["info"])
-    first_time = float(stamps[0])
-    times = stamps - first_time
-    resets = [int(first) for first, _ in eeg["info"]["clock_segments"] if first > 0]
-
-    def read(picks: list[int], block_samples: int) -> Iterator[Chunk]:
-        samples = _Samples(blocks, rows[picks], factors[picks])
-        return _blocks(samples, times, resets, sfreq, block_samples)
-
-    return Recording(
-        path=path,
-        info=StreamInfo(ch_names=ch_names, sfreq=sfreq, name=path.name),
-        n_times=len(times),
-        annotations=_read_markers(path, [by_id[marker_id] for marker_id in marker_ids], first_time, times[-1]),
-        read=read,
-        first_time=first_time,
-    )
+    return Loaded(eeg, sfreq, stamps, blocks, [by_id[marker_id] for marker_id in marker_ids])
 
 
 def _open(path: Path) -> BinaryIO:
@@ -114,8 +169,18 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb") if path.suffix.lower() == ".xdf" else cast(BinaryIO, gzip.open(path))
 
 
-class _Samples:
-    """Samples in volts, cut from blocks in the file's number format."""
+class Samples:
+    """Samples in volts, cut from blocks in the file's number format.
+
+    Parameters
+    ----------
+    blocks : list of ndarray, shape (n_times, n_rows)
+        As the file has them.
+    rows : ndarray of int
+        Rows to deliver, in this order.
+    factors : ndarray
+        From each row's unit to volts.
+    """
 
     def __init__(self, blocks: list[NDArray], rows: NDArray[np.intp], factors: NDArray[np.float64]) -> None:
         self._blocks = blocks
@@ -135,16 +200,15 @@ class _Samples:
 
 
 def _blocks(
-    samples: _Samples, times: NDArray[np.float64], resets: list[int], sfreq: float, block_samples: int
+    samples: Samples, times: NDArray[np.float64], resets: list[int], sfreq: float, block_samples: int
 ) -> Iterator[Chunk]:
     marker = GapMarker(sfreq)
     cuts = sorted({*range(0, len(times), block_samples), *resets, len(times)})
     for start, stop in pairwise(cuts):
-        first, *others = marker.mark(samples.between(start, stop), times[start:stop])
+        chunks = marker.mark(samples.between(start, stop), times[start:stop])
         if start in resets:  # whatever the time stamps say: they are of another clock
-            first = replace(first, n_lost=0, restart=True)
-        yield first
-        yield from others
+            chunks[:1] = [replace(first, n_lost=0, restart=True) for first in chunks[:1]]
+        yield from chunks
 
 
 def _choose_eeg(path: Path, headers: Sequence[dict], stream: str | None) -> int:
@@ -165,29 +229,30 @@ def _choose_eeg(path: Path, headers: Sequence[dict], stream: str | None) -> int:
     raise RecordingError(f"{path}: expected {wanted}, found {listed or 'no streams'}")
 
 
-def _is_marker(header: dict) -> bool:
+def is_marker(header: dict) -> bool:
+    """Say whether a stream holds markers, by its header."""
     return header["channel_format"] == "string" or (header["type"] or "").casefold() in ("marker", "markers")
 
 
-def _describe_channels(path: Path, info: dict) -> tuple[NDArray[np.intp], tuple[str, ...], NDArray[np.float64]]:
+def describe_channels(path: Path, info: dict) -> tuple[NDArray[np.intp], tuple[str, ...], NDArray[np.float64]]:
     """Return the rows of the EEG channels, their names, and the factors to volts.
 
     The description follows https://github.com/sccn/xdf/wiki/EEG-Meta-Data; each part of it may be missing.
     """
     n_channels = int(info["channel_count"][0])
-    described = _child(_child(info, "desc"), "channels").get("channel", [])
+    described = child_of(child_of(info, "desc"), "channels").get("channel", [])
     if len(described) != n_channels:
         if described:
             logger.warning("%s: %d of %d channels are described; ignoring it", path, len(described), n_channels)
         described = [None] * n_channels
     fields = [channel if isinstance(channel, dict) else {} for channel in described]
-    labels = [_text(channel, "label") or f"ch{index}" for index, channel in enumerate(fields, start=1)]
-    kinds = [_text(channel, "type").casefold() for channel in fields]
+    labels = [text_of(channel, "label") or f"ch{index}" for index, channel in enumerate(fields, start=1)]
+    kinds = [text_of(channel, "type").casefold() for channel in fields]
     rows = [index for index, kind in enumerate(kinds) if kind == "eeg" or "eeg" not in kinds]
     names = tuple(labels[row] for row in rows)
     pick_channels(names, names, where=str(path))
 
-    units = [_text(fields[row], "unit") for row in rows]
+    units = [text_of(fields[row], "unit") for row in rows]
     if not all(units):
         logger.warning("%s: no unit is given for %d channels; taking them as microvolts", path, units.count(""))
     try:
@@ -197,12 +262,14 @@ def _describe_channels(path: Path, info: dict) -> tuple[NDArray[np.intp], tuple[
     return np.array(rows), names, np.array(factors)
 
 
-def _child(fields: dict, key: str) -> dict:
+def child_of(fields: dict, key: str) -> dict:
+    """Return an element of a description, empty where it is not there."""
     children = fields.get(key) or [None]
     return children[0] if isinstance(children[0], dict) else {}
 
 
-def _text(fields: dict, key: str) -> str:
+def text_of(fields: dict, key: str) -> str:
+    """Return the text of an element of a description, empty where it is not there."""
     values = fields.get(key) or [None]
     return values[0].strip() if isinstance(values[0], str) else ""
 

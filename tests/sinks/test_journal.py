@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -131,3 +133,66 @@ def test_numbers_that_json_does_not_know_never_get_in(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         journal.start(sample=0, time=math.nan)
     journal.close()
+
+
+@contextlib.contextmanager
+def disk_of(n_bytes):
+    """Let no file of this process grow beyond a size, as if the disk were full; Python ignores the signal for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 500])
+def test_a_full_disk_is_survived_counted_and_told(tmp_path, room):
+    path = tmp_path / "a.jsonl"
+    journal = Journal(path)
+    write_all(journal)
+    whole = list(read_journal(path))
+    assert journal.warning == ""
+    with disk_of(path.stat().st_size + room):
+        for _ in range(7):
+            journal.write(make_decisions())
+        journal.reset(sample=900, time=1e5 + 2, n_lost=100, restart=False)
+        journal.channel(sample=901, time=1e5 + 2.1, name="Cz", reasons=("flat",), repaired=True)
+        journal.clock(time=1e5 + 2, time_correction=0.0)
+        during = list(read_journal(path))
+        assert path.read_bytes().endswith(b"\n")
+        assert during[: len(whole)] == whole
+        n_fitting = len(during) - len(whole)
+        assert n_fitting % 4 == 0  # a write is whole or not there
+        n_lost = 7 * 4 + 1 - n_fitting
+        assert journal.warning == f"{path}: disk full, {n_lost} records lost"
+    journal.write(make_decisions())
+    journal.end(reason="stopped")
+    journal.close()
+    after = list(read_journal(path))[len(during) :]
+    assert [record["type"] for record in after] == [
+        *("reset", "channel", "lost", "decision", "detection", "decision", "decision", "end")
+    ]
+    assert after[2] == {"type": "lost", "n_records": n_lost}
+    assert journal.warning == f"{path}: {n_lost} records lost while it could not be written"
+
+
+def test_a_disk_that_stays_full_ends_nothing_and_takes_no_more_memory(tmp_path):
+    path = tmp_path / "a.jsonl"
+    journal = Journal(path)
+    with disk_of(300):
+        write_all(journal)
+        for sample in range(2000):
+            journal.reset(sample=sample, time=1e5, n_lost=0, restart=True)
+        assert len(journal._waiting) == 1000
+        journal.end(reason="stopped")
+        journal.close()
+    assert [record["type"] for record in read_journal(path)] in ([], ["session"])
+    assert "disk full" in journal.warning
+
+
+def test_a_device_that_takes_nothing():
+    journal = Journal("/dev/full", overwrite=True)
+    write_all(journal)
+    journal.close()
+    assert "records lost" in journal.warning

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pylsl
@@ -10,9 +13,10 @@ import pytest
 from streamdetect.chunk import StreamInfo
 from streamdetect.decisions import Decisions, Detection
 from streamdetect.errors import InputError
-from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet, SignalOutlet
+from streamdetect.sinks.lsl import HealthOutlet, MarkerOutlet, ProbabilityOutlet, SignalOutlet
 from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_streams import resolve_stream
+from streamdetect.status import EventStatus, Status
 
 pytestmark = pytest.mark.usefixtures("lsl")
 
@@ -81,6 +85,81 @@ def test_probabilities_are_a_labelled_signal(name):
     assert info.nominal_srate() == 50.0
     assert info.type() == "Probability"
     outlet.close()
+
+
+def test_health_is_a_json_document_and_its_stream_tells_whom_it_listens_to(name):
+    channel = SimpleNamespace(name="Fz", reasons=("flat", "line-noise"), repaired=True)
+    status = Status(
+        state="running",
+        name="hands",
+        stream="Verstärker",
+        source_id="amp-7",
+        time=12.5,
+        seconds=10.0,
+        sfreq=500.0,
+        effective_sfreq=499.5,
+        jitter_s=0.002,
+        n_samples=4990,
+        n_lost=10,
+        n_gaps=1,
+        n_restarts=0,
+        n_clock_jumps=0,
+        seconds_since_last_sample=0.01,
+        delay_s={"median": 0.001, "p99": math.nan},
+        load=0.03,
+        n_decisions=500,
+        n_invalid=3,
+        reason="",
+        events={"HandStart": EventStatus(0.5, math.nan, 7)},
+        detections=(),
+        channels=(channel,),
+        warnings=("journal: disk full",),
+    )
+    outlet = HealthOutlet(name, stream="Verstärker", source_id="amp-7")
+    inlet = connect(name)
+    wait_for_consumer(outlet)
+    before = pylsl.local_clock()
+    outlet.push(status)
+    ((text,),), (when,) = pull(inlet, 1)
+    assert before <= when <= pylsl.local_clock()
+    assert json.loads(text) == {
+        "schema_version": 1,
+        "state": "running",
+        "model": "hands",
+        "stream": "Verstärker",
+        "source_id": "amp-7",
+        "time": 12.5,
+        "seconds": 10.0,
+        "sfreq": 500.0,
+        "effective_sfreq": 499.5,
+        "jitter_ms": 2.0,
+        "n_samples": 4990,
+        "n_lost": 10,
+        "n_gaps": 1,
+        "n_restarts": 0,
+        "n_clock_jumps": 0,
+        "seconds_since_last_sample": 0.01,
+        "delay_ms": {"median": 1.0, "p99": None},
+        "load": 0.03,
+        "n_decisions": 500,
+        "n_invalid": 3,
+        "reason": "",
+        "events": {"HandStart": {"threshold": 0.5, "detections": 7}},
+        "channels": [{"name": "Fz", "reasons": ["flat", "line-noise"], "repaired": True}],
+        "warnings": ["journal: disk full"],
+    }
+    info = inlet.info()
+    assert (info.type(), info.nominal_srate(), info.channel_format()) == ("Health", 0.0, pylsl.cf_string)
+    listens_to = info.desc().child("listens_to")
+    assert (listens_to.child_value("name"), listens_to.child_value("source_id")) == ("Verstärker", "amp-7")
+    outlet.close()
+
+
+def wait_for_consumer(outlet):
+    deadline = time.monotonic() + 10.0
+    while not outlet.has_consumer:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_source_id_is_the_same_each_time(name):

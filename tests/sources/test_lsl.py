@@ -263,17 +263,6 @@ def test_a_stream_that_comes_back_goes_on_with_a_gap():
     del outlet
 
 
-def test_a_stream_without_source_id_that_is_lost_is_an_error():
-    name, outlet = make_outlet(["C3"], units="volts", source_id="")
-    with LSLSource(name) as source:
-        push(outlet, np.zeros((1, 50)))
-        read_samples(source, 50)
-        del outlet
-        deadline = time.monotonic() + 60.0
-        with pytest.raises(StreamError, match="lost"):
-            list(iter(lambda: source.read(0.1) if time.monotonic() < deadline else None, None))
-
-
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
