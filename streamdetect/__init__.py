@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StreamdetectError,
         StreamError,
     )
+    from streamdetect.live import detect
     from streamdetect.offline import replay
     from streamdetect.sources.recording import Recording, read_recording
     from streamdetect.stages.model import Model
@@ -49,6 +50,7 @@ __all__ = [
     "StreamInfo",
     "StreamdetectError",
     "__version__",
+    "detect",
     "read_recording",
     "replay",
 ]
@@ -57,6 +59,7 @@ _HOMES = {
     "streamdetect.chunk": ("Chunk", "Quality", "StreamInfo"),
     "streamdetect.decisions": ("Decision", "Decisions", "Detection"),
     "streamdetect.detector": ("Detector",),
+    "streamdetect.live": ("detect",),
     "streamdetect.offline": ("replay",),
     "streamdetect.sources.recording": ("Recording", "read_recording"),
     "streamdetect.stages.model": ("Model",),

@@ -47,6 +47,8 @@ class Decision:
         Why not; empty for a valid decision.
     probability : dict of str to float
         Probability an event, 0 to 1; NaN where invalid.
+    detected : tuple of str
+        Events that this decision detects: it completes their dwell time. Mostly empty.
     """
 
     sample: int
@@ -54,6 +56,7 @@ class Decision:
     valid: bool
     reason: str
     probability: dict[str, float]
+    detected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,11 +98,19 @@ class Decisions:
         return len(self.samples)
 
     def __iter__(self) -> Iterator[Decision]:
+        detected: dict[int, tuple[str, ...]] = {}
+        for one in self.detections:
+            detected[one.sample] = (*detected.get(one.sample, ()), one.event)
         for sample, time, quality, row in zip(
             self.samples.tolist(), self.times.tolist(), self.quality.tolist(), self.probability.tolist(), strict=True
         ):
             yield Decision(
-                sample, time, quality == 0, Quality(quality).reason, dict(zip(self.event_names, row, strict=True))
+                sample=sample,
+                time=time,
+                valid=quality == 0,
+                reason=Quality(quality).reason,
+                probability=dict(zip(self.event_names, row, strict=True)),
+                detected=detected.get(sample, ()),
             )
 
 

@@ -73,6 +73,31 @@ def test_live_equals_replay_for_every_block_and_the_normaliser(tmp_path):
     assert found["n_different"] == 0
 
 
+def test_live_equals_replay_while_channels_die(tmp_path):
+    folder = tmp_path / "gal"
+    streamdetect("simulate", folder, "--series", 3, "--minutes", 0.25)
+    *training, dying = sorted(folder.glob("*_data.csv"))
+    header, *rows = dying.read_text().splitlines()
+    values = [row.split(",") for row in rows]
+    flat, railed = header.split(",").index("C3"), header.split(",").index("Oz")
+    for row in values[2500:]:
+        row[flat] = values[2500][flat]
+    for row in values[5000:]:
+        row[railed] = "32767"
+    dying.write_text("\n".join([header, *map(",".join, values)]) + "\n")
+    model, journal = tmp_path / "m.onnx", tmp_path / "live.jsonl"
+    streamdetect("train", *training, "--event", "HandStart", "--features", "erd", "--out", model)
+    play_into_monitor(dying, model, journal, name="e2e-dying", speed=10, duration=15)
+    compared = streamdetect("replay", dying, "--model", model, "--journal", journal)
+    assert "750 live decisions, all equal, bit for bit" in compared.stdout
+    changes = [["start", 0]]
+    for record in read_journal(journal):
+        if record["type"] == "decision" and record["reason"] != changes[-1][0]:
+            changes.append([record["reason"], record["sample"]])
+    assert [reason for reason, _ in changes] == ["start", "warm-up", "", "warm-up", "", "warm-up", ""]
+    assert [sample for reason, sample in changes if reason == "warm-up"] == [9, 3009, 5509]  # a block of 500 later
+
+
 def test_a_journal_of_another_recording_is_told_apart(tmp_path):
     folder = tmp_path / "gal"
     streamdetect("simulate", folder, "--series", 2, "--minutes", 0.25)
@@ -91,7 +116,9 @@ def test_real_recordings_live_equals_replay(tmp_path, data_dir):
     streamdetect("train", runs[3], runs[5], runs[7], "--event", "movement=T1,T2", "--out", model)
     play_into_monitor(runs[9], model, journal, name="e2e-real", speed=20, duration=125)
     compared = streamdetect("replay", runs[9], "--model", model, "--journal", journal, "--json", "-")
-    assert json.loads(compared.stdout)["journal"] == {"n_decisions": 6666, "n_replayed": 6666, "n_different": 0}
+    assert json.loads(compared.stdout)["journal"] == {
+        **{"n_decisions": 6666, "n_replayed": 6666, "n_compared": 6666, "n_different": 0}
+    }
     assert sum(record["type"] == "decision" for record in read_journal(journal)) == 6666
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import math
+import json
+import logging
 import threading
 import time
 from types import SimpleNamespace
@@ -11,17 +12,18 @@ import pytest
 from fake_recording import FakeRecording
 from models import make_model
 from streamdetect.chunk import Chunk, StreamInfo
-from streamdetect.cli.monitor import format_status
 from streamdetect.decisions import Decisions, Detection, join
 from streamdetect.detector import Detector
 from streamdetect.errors import InputError, StreamError
-from streamdetect.monitor import Status, monitor
+from streamdetect.monitor import monitor, run_sessions
 from streamdetect.player import play
+from streamdetect.session import Session
 from streamdetect.settings import DecisionSettings
 from streamdetect.sinks.journal import Journal, read_journal
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet
 from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_streams import local_clock
+from streamdetect.status import EventStatus, health_document
 
 SFREQ = 100.0
 HOP = 10
@@ -42,7 +44,9 @@ class FakeSource:
         chunks = next(self._reads, [])
         if isinstance(chunks, BaseException):
             raise chunks
-        if not chunks:
+        if chunks:
+            self.seconds_since_last_sample = 0.0
+        else:
             self.seconds_since_last_sample += timeout_s
             self._on_empty()
         return chunks
@@ -52,6 +56,7 @@ class FakeDetector:
     """Decides every 10 samples, with the first channel's value as probability; detects from 0.9 on."""
 
     event_names = ("HandStart",)
+    channel_states = ()
     model = SimpleNamespace(metadata=SimpleNamespace(name="fake", thresholds=np.array([0.9])), sha256="f" * 64)
 
     def check(self, info):
@@ -171,49 +176,205 @@ def test_a_source_that_does_not_fit_is_refused():
         monitor(source, FakeDetector())
 
 
-def test_the_status_tells_rate_probability_last_event_and_delay():
+def play_for(seconds, now, value_of=lambda index: 0.25):
+    """Yield reads of 0.1 s, each as it comes due."""
+    for index in range(round(seconds / 0.1)):
+        now[0] = 100.0 + (index + 1) * 0.1
+        yield [make_chunk(10 * index, 10 * index + 10, value_of(index))]
+
+
+def test_the_status_tells_rate_probability_detections_and_delay():
     now = [100.0]
     seen = []
+    source = FakeSource(play_for(20.0, now, lambda index: 0.95 if index in (99, 149) else 0.25))
+    source.time_correction = 50.0 + 0.01  # the newest sample of a read is one sample old
+    monitor(
+        source, FakeDetector(), clock=lambda: now[0], duration_s=20.0, on_status=seen.append, source_id=lambda: "amp-7"
+    )
+    assert len(seen) == pytest.approx(20.0 / 0.3, abs=2)  # a quarter of a second, and on to the next read
+    first, last = seen[0], seen[-1]
+    assert (last.state, last.name, last.stream, last.source_id) == ("running", "fake", "amp", "amp-7")
+    assert last.effective_sfreq == pytest.approx(SFREQ)
+    assert last.jitter_s == pytest.approx(0.0, abs=1e-9)
+    assert last.time == pytest.approx(now[0], abs=0.3)
+    assert last.events == {"HandStart": EventStatus(0.9, 0.25, 2)}
+    assert [detection.sample for detection, _ in last.detections] == [1499, 999]
+    assert [age_s for _, age_s in last.detections] == pytest.approx([last.seconds - 15.0, last.seconds - 10.0])
+    assert last.delay_s == pytest.approx({"median": 0.0, "p99": 0.0}, abs=1e-6)
+    assert last.warnings == ()
+    assert (first.detections, first.effective_sfreq) == ((), None)
+
+
+def test_the_load_is_the_share_of_time_that_processing_takes():
+    now = [100.0]
+
+    class SlowDetector(FakeDetector):
+        def process(self, chunk):
+            now[0] += 0.03
+            return super().process(chunk)
+
+    seen = []
+    monitor(
+        FakeSource(play_for(20.0, now)), SlowDetector(), clock=lambda: now[0], duration_s=20.0, on_status=seen.append
+    )
+    assert seen[-1].load == pytest.approx(0.3, abs=0.01)
+
+
+class ListHealth:
+    def __init__(self):
+        self.statuses = []
+
+    def push(self, status):
+        json.dumps(health_document(status), allow_nan=False)
+        self.statuses.append(status)
+
+
+def test_health_goes_out_once_a_second_also_without_samples_and_at_the_end():
+    now = [100.0]
+    health = ListHealth()
+
+    def wait():
+        now[0] += 0.1
+
+    monitor(
+        FakeSource(play_for(3.0, now), on_empty=wait),
+        FakeDetector(),
+        health=health,
+        clock=lambda: now[0],
+        idle_timeout_s=4.05,
+    )
+    assert [status.state for status in health.statuses] == [*["running"] * 4, *["waiting"] * 3, "ended"]
+    assert [status.n_samples for status in health.statuses] == pytest.approx([10, 110, 220, *[300] * 5], abs=20)
+    assert health.statuses[6].seconds_since_last_sample > 3.0
+    assert health_document(health.statuses[-1])["events"] == {"HandStart": {"threshold": 0.9, "detections": 0}}
+
+
+def test_the_health_document_has_no_nan():
+    document = health_document(Session(FakeSource([]), FakeDetector()).status())
+    assert (document["state"], document["time"], document["effective_sfreq"]) == ("waiting", None, None)
+    assert document["delay_ms"] == {"median": None, "p99": None}
+    json.dumps(document, allow_nan=False)
+
+
+def test_each_warning_is_told_once_and_kept_in_the_summary(caplog):
+    now = [100.0]
+    disk = SimpleNamespace(warning="")
+
+    def value_of(index):
+        disk.warning = f"disk full, {index} records lost" if 30 <= index < 60 else ""
+        return 0.25
+
+    seen = []
+    with caplog.at_level(logging.WARNING, "streamdetect"):
+        summary = monitor(
+            FakeSource(play_for(9.0, now, value_of)),
+            FakeDetector(),
+            watched={"recorder": disk},
+            clock=lambda: now[0],
+            duration_s=9.0,
+            on_status=seen.append,
+        )
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("fake: recorder: disk full, 3")
+    (kept,) = summary.warnings
+    assert kept.startswith("recorder: disk full, 5")
+    assert any(status.warnings for status in seen)
+    assert seen[-1].warnings == ()
+
+
+def test_a_clock_that_was_set_and_a_wrong_rate_are_told():
+    now = [100.0]
 
     def reads():
-        for index in range(200):
-            now[0] = 100.0 + (index + 1) * 0.1
-            value = 0.95 if index == 149 else 0.25
-            yield [make_chunk(10 * index, 10 * index + 10, value)]
+        for index in range(300):
+            now[0] = 100.0 + (index + 1) * 0.102  # 2 % slow
+            times = 50.0 + 0.0102 * np.arange(10 * index, 10 * index + 10)
+            yield [Chunk(np.full((1, 10), 0.25), times + 7.0 * (index >= 150), n_lost=686 * (index == 150))]
 
-    source = FakeSource(reads())
-    source.time_correction = 50.0 + 0.01  # the newest sample of a read is one sample old
-    monitor(source, FakeDetector(), clock=lambda: now[0], duration_s=20.0, on_status=seen.append)
-    assert len(seen) == pytest.approx(20.0 / 0.3, abs=2)  # a quarter of a second, and on to the next read
-    last = seen[-1]
-    assert last.sfreq == pytest.approx(SFREQ, rel=0.03)
-    assert last.probability == {"HandStart": 0.25}
-    assert last.detection.sample == 1499
-    assert last.detection_age_s == pytest.approx(last.seconds - 15.0)
-    assert last.delay_s == pytest.approx(0.0, abs=1e-6)
-    assert seen[0].detection is None
-
-
-def test_the_status_line_fits_a_terminal_of_80_columns():
-    events = ("HandStart", "FirstDigitTouch", "BothStartLoadPhase", "LiftOff", "Replace", "BothReleased")
-    status = Status(
-        seconds=3723.4,
-        sfreq=499.98,
-        probability={name: index / 7 for index, name in enumerate(events)},
-        reason="",
-        detection=Detection("HandStart", 5, 1.0, 0.9),
-        detection_age_s=12.34,
-        delay_s=0.00123,
-        seconds_since_last_sample=0.01,
+    seen = []
+    summary = monitor(
+        FakeSource(reads()), FakeDetector(), clock=lambda: now[0], idle_timeout_s=1.0, on_status=seen.append
     )
-    line = format_status(status, 80)
-    assert line == "3723 s  500.0 Hz  BothReleased 0.71  +5  last HandStart 12.3 s ago  delay 1.2 ms"
-    assert len(line) <= 80
-    assert all(name in format_status(status, 200) for name in events)
-    invalid = Status(1.0, 500.0, dict.fromkeys(events, math.nan), "warm-up", None, None, None, 0.01)
-    assert format_status(invalid, 80) == "1 s  500.0 Hz  no decision: warm-up"
-    silent = Status(1.0, 0.0, dict.fromkeys(events, math.nan), "", None, None, None, 5.2)
-    assert format_status(silent, 80) == "1 s  no sample for 5 s, waiting"
+    assert summary.n_clock_jumps == 1
+    assert summary.warnings == ("timing: rate 98.04 Hz, 2.0 % below the nominal 100 Hz",)
+
+
+def test_changes_of_channels_are_written_and_told(tmp_path):
+    now = [100.0]
+    good, bad = (SimpleNamespace(name="C3", reasons=reasons, repaired=bool(reasons)) for reasons in ((), ("flat",)))
+
+    class Watching(FakeDetector):
+        @property
+        def channel_states(self):
+            is_bad = 103.0 < now[0] < 106.0 or now[0] > 109.9
+            return (bad if is_bad else good,)
+
+    seen, journal = [], Journal(tmp_path / "j.jsonl")
+    monitor(
+        FakeSource(play_for(10.0, now)),
+        Watching(),
+        journal=journal,
+        clock=lambda: now[0],
+        duration_s=10.0,
+        on_status=seen.append,
+    )
+    journal.close()
+    changes = records_of(tmp_path / "j.jsonl", "channel")
+    assert [(change["name"], change["reasons"], change["repaired"]) for change in changes] == [
+        ("C3", ["flat"], True),
+        ("C3", [], False),
+        ("C3", ["flat"], True),
+    ]
+    assert [change["sample"] for change in changes] == pytest.approx([350, 650, 999], abs=60)
+    assert {status.channels[0].reasons for status in seen} == {(), ("flat",)}
+    assert [record["type"] for record in read_journal(tmp_path / "j.jsonl")][-2:] == ["channel", "end"]
+
+
+class Polled(FakeSource):
+    """Of several sources none may be waited for."""
+
+    def read(self, timeout_s):
+        assert timeout_s == 0.0
+        return super().read(0.01)
+
+
+def test_several_sessions_run_side_by_side_and_one_that_fails_does_not_disturb_the_others(tmp_path):
+    journals = [Journal(tmp_path / f"{name}.jsonl") for name in "abc"]
+    lengths = (30, 20, 10)
+    tails = ([], [StreamError("gone")], [InputError("other channels")])
+    sessions = [
+        Session(
+            Polled([[], *([make_chunk(10 * k, 10 * k + 10)] for k in range(length)), *tail]),
+            FakeDetector(),
+            name=journal.path.stem,
+            journal=journal,
+            idle_timeout_s=0.5,
+        )
+        for length, tail, journal in zip(lengths, tails, journals, strict=True)
+    ]
+    seen = []
+    summaries = run_sessions(sessions, on_status=seen.append)
+    for journal in journals:
+        journal.close()
+    assert [summary.reason for summary in summaries] == ["idle", "lost", "error"]
+    assert [summary.n_samples for summary in summaries] == [300, 200, 100]
+    assert [type(session.error) for session in sessions] == [type(None), StreamError, InputError]
+    ends = [records_of(journal.path, "end")[0]["reason"] for journal in journals]
+    assert ends == ["idle", "lost", "error"]
+    assert [status.name for status in seen[0]] == ["a", "b", "c"]
+
+
+def test_a_fault_of_the_program_ends_all_sessions_and_each_has_its_end(tmp_path):
+    journals = [Journal(tmp_path / f"{name}.jsonl") for name in "ab"]
+    sessions = [
+        Session(FakeSource([[make_chunk(0, 10)], tail]), FakeDetector(), journal=journal)
+        for journal, tail in zip(journals, ([make_chunk(10, 20)], ZeroDivisionError()), strict=True)
+    ]
+    with pytest.raises(ZeroDivisionError):
+        run_sessions(sessions)
+    assert [records_of(journal.path, "end")[0]["reason"] for journal in journals] == ["error", "error"]
+    for journal in journals:
+        journal.close()
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_make_targets_exist():
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     from streamdetect.settings import DecisionSettings
 
-    code, _ = (block for kind, block in BLOCKS if kind == "python")
+    _, code, _ = (block for kind, block in BLOCKS if kind == "python")  # the first: tests/test_live.py
     monkeypatch.chdir(tmp_path)
     make_model(tmp_path / "hands.onnx", sfreq=160.0, decisions=(DecisionSettings(0.0, 0, 160),))
     data = 1e-5 * np.random.default_rng(0).standard_normal((3, 1600))
@@ -62,7 +62,7 @@ def test_the_python_example_of_segmentation_runs(tmp_path, monkeypatch, capsys):
     from segment.synthetic import simulate_volume
     from segment.volumes import create_volume
 
-    _, code = (block for kind, block in BLOCKS if kind == "python")
+    _, _, code = (block for kind, block in BLOCKS if kind == "python")
     monkeypatch.chdir(tmp_path)
     with create_volume("stack.tif", (6, 64, 64), np.uint8, (5.0, 5.0, 5.0)) as writer:
         writer.append(simulate_volume((6, 64, 64)).image)

