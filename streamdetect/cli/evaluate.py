@@ -78,6 +78,9 @@ def evaluate(
         float, typer.Option(metavar="S", help="Seconds between training windows.", min=0.0, max=60.0)
     ] = 0.1,
     false_alarms_per_min: Annotated[float, typer.Option(metavar="N", min=0.0)] = 1.0,
+    channel_rules: Annotated[
+        bool, typer.Option(help="Find bad channels and repair them from their neighbours, as train does.")
+    ] = True,
     controls: Annotated[
         bool, typer.Option(help="Also score the clock alone, and the same pipeline on phase-randomised EEG.")
     ] = True,
@@ -131,6 +134,7 @@ def evaluate(
         "features": features,
         "stride_s": stride,
         "false_alarms_per_min": false_alarms_per_min,
+        "channel_rules": channel_rules,
         "seed": seed,
         "n_jobs": jobs or n_cores(),
     }

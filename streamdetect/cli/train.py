@@ -75,6 +75,9 @@ def train(
             max=3600.0,
         ),
     ] = None,
+    channel_rules: Annotated[
+        bool, typer.Option(help="Find bad channels and repair them from their neighbours, in training as live.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.", min=0, max=2**32 - 1)] = 0,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Cores to use; all by default.", min=1)] = None,
     keep_sklearn: Annotated[
@@ -102,6 +105,7 @@ def train(
         false_alarms_per_min=false_alarms_per_min,
         dwell_s=dwell,
         refractory_s=refractory,
+        channel_rules=channel_rules,
         seed=seed,
         n_jobs=jobs or n_cores(),
     )

@@ -75,7 +75,7 @@ class TrainingSettings:
         A longer gap resets the filters; a channel that holds its value for longer is flat, where there are no channel
         rules; in s.
     channel_rules : bool
-        Find bad channels by the rules of `stages.channel_health` and repair them, in training as live.
+        Find bad channels by the rules of `stages.channel_health` and repair them, in training as live; not in ``2019``.
     n_folds : int
         Folds of the cross-validation, at most.
     seed : int
@@ -172,7 +172,9 @@ class Trainer:
         self.health = HealthSettings(
             to_samples(settings.max_gap_s, sfreq),
             to_samples(settings.flat_s, sfreq),
-            _make_channel_rules(ch_names, sfreq, self.features.hop_samples) if settings.channel_rules else None,
+            None
+            if settings.features == "2019" or not settings.channel_rules
+            else _make_channel_rules(ch_names, sfreq, self.features.hop_samples),
         )
         self.stride = max(1, round(settings.stride_s * sfreq / self.features.hop_samples))
         self.overlap = max(1, self.features.window_samples // (self.stride * self.features.hop_samples))
