@@ -109,8 +109,8 @@ def label_windows(
         seconds = recording.n_times / recording.info.sfreq
         raise RecordingError(
             f"{recording.info.name}: no usable window in {seconds:.1f} s of signal: a window needs "
-            f"{pipeline.warmup_samples / recording.info.sfreq:.1f} s without lost or non-finite samples and with no more "
-            "bad channels than can be repaired"
+            f"{pipeline.warmup_samples / recording.info.sfreq:.1f} s without lost or non-finite samples and with no "
+            "more bad channels than can be repaired"
         )
     occurrences = {event.name: select_annotations(recording.annotations, event) for event in events}
     labels = np.stack([label_times(block.times, occurrences[event.name]) for event in events], axis=1)
