@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from streamdetect.errors import InputError
 
 
-class _Strict(BaseModel):
+class _Strict(BaseModel):  # about what is known: fields that a later version adds are passed over
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
