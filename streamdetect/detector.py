@@ -72,7 +72,7 @@ class FeaturePipeline:
         self._health = Health(n_channels, sfreq, replace(health, flat_samples=0) if health.channels else health)
         self._channels: tuple[ChannelHealth, Repair] | None = None
         if health.channels:
-            rules = ChannelHealth(n_channels, sfreq, health.channels.block_samples)
+            rules = ChannelHealth(n_channels, sfreq, health.channels.block_samples, health.channels.lag_samples)
             self._channels = rules, Repair(health.channels)
         self._blocks = [
             (block, FilterBank(block.filters, n_channels, sfreq), _make_window(block, n_channels, features.hop_samples))
@@ -95,6 +95,10 @@ class FeaturePipeline:
     def repaired(self) -> tuple[int, ...]:
         """The channels that were repaired in the last samples."""
         return self._channels[1].repaired if self._channels else ()
+
+    def settle(self) -> bool:
+        """Do what can wait until no samples do; see `ChannelHealth.settle`."""
+        return self._channels is not None and self._channels[0].settle()
 
     def reset(self) -> None:
         """Return to the state before the first sample."""
@@ -256,6 +260,16 @@ class Detector:
     def flush(self) -> Decisions:
         """Return what is held back: nothing."""
         return self.decide(self._features.flush())
+
+    def settle(self) -> bool:
+        """Do what can wait until no samples do. Calling it changes when the work is done, and no decision.
+
+        Returns
+        -------
+        bool
+            Whether there was something to do.
+        """
+        return self._features.settle()
 
     def decide(self, block: FeatureBlock) -> Decisions:
         """Run normaliser, model and decision rule on features that are already there.

@@ -97,6 +97,7 @@ def detect(
             session.step(_READ_TIMEOUT_S)
             for decisions in latest.take():
                 yield from decisions
+            session.settle()
 
 
 class _Latest:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from streamdetect.errors import StreamdetectError
-from streamdetect.session import HealthSink, Session, Sink, Watched
+from streamdetect.session import HEALTH_INTERVAL_S, HealthSink, Session, Sink, Watched
 from streamdetect.sinks.journal import Journal
 from streamdetect.sources.live import LiveSource
 from streamdetect.status import MonitorSummary, Status
@@ -123,8 +123,8 @@ def run_sessions(
     with ExitStack() as stack, _no_long_collections():
         for session in sessions:
             stack.callback(session.finish)
-        for session in sessions:
-            session.begin()
+        for index, session in enumerate(sessions):
+            session.begin(HEALTH_INTERVAL_S * index / len(sessions))  # not all in one moment
         while active and not stop.is_set():
             had_samples, began = False, clock()
             for session in tuple(active):
@@ -140,7 +140,9 @@ def run_sessions(
             if on_status is not None and clock() >= status_due:
                 status_due = clock() + _STATUS_INTERVAL_S
                 on_status([session.status() for session in sessions])
-            if not had_samples and len(sessions) > 1:
+            if len(sessions) == 1:
+                sessions[0].settle()
+            elif not had_samples and not any(session.settle() for session in active):  # one, then look for samples
                 stop.wait(max(_POLL_S, clock() - began))
         for session in active:
             session.end("stopped")

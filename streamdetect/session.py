@@ -153,8 +153,9 @@ class Session:
         """Index of the next sample, lost ones counted."""
         return self._n_samples + self._n_lost
 
-    def begin(self) -> None:
-        """Write what the session is."""
+    def begin(self, first_look_s: float = 0.0) -> None:
+        """Write what the session is; its health is looked at from then on, in s from now, once a second."""
+        self._health_due = self._clock() + first_look_s
         _log.info("%s: session on stream %s begins", self.name, self.source.info.name)
         if self._journal is not None:
             model = self.detector.model
@@ -196,6 +197,10 @@ class Session:
             self._health_due = now + HEALTH_INTERVAL_S
             self._look(now)
         return bool(chunks)
+
+    def settle(self) -> bool:
+        """Do what can wait until no samples do; say whether there was something to do."""
+        return self.detector.settle()
 
     def end(self, reason: EndReason) -> None:
         """Note that it is over, and why."""

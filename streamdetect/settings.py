@@ -57,17 +57,23 @@ class ChannelHealthSettings:
     positions : tuple of (float, float, float) or None
         For each channel its direction from the centre of the head (x to the right, y to the nose, z to the vertex;
         of any length); None where it is not known: such a channel cannot be repaired.
+    lag_samples : int
+        How long after its block a verdict comes into force, less than a block: time to judge it between two chunks. A
+        multiple of the hop, too.
     """
 
     block_samples: int
     max_repaired: int
     positions: tuple[tuple[float, float, float] | None, ...]
+    lag_samples: int = 0
 
     __pydantic_config__: ClassVar[dict] = _STRICT
 
     def __post_init__(self) -> None:
         if self.block_samples < 1:
             raise ValueError(f"block_samples must be at least 1, found {self.block_samples}")
+        if not 0 <= self.lag_samples < self.block_samples:
+            raise ValueError(f"lag_samples must be 0 to {self.block_samples - 1}, found {self.lag_samples}")
         if self.max_repaired < 0:
             raise ValueError(f"max_repaired must not be negative, found {self.max_repaired}")
         if any(one is not None and not any(one) for one in self.positions):

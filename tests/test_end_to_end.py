@@ -95,7 +95,11 @@ def test_live_equals_replay_while_channels_die(tmp_path):
         if record["type"] == "decision" and record["reason"] != changes[-1][0]:
             changes.append([record["reason"], record["sample"]])
     assert [reason for reason, _ in changes] == ["start", "warm-up", "", "warm-up", "", "warm-up", ""]
-    assert [sample for reason, sample in changes if reason == "warm-up"] == [9, 3009, 5509]  # a block of 500 later
+    assert [sample for reason, sample in changes if reason == "warm-up"] == [
+        9,
+        3059,
+        5559,
+    ]  # a block of 500 and a lag of 50 later
 
 
 def test_a_journal_of_another_recording_is_told_apart(tmp_path):

@@ -66,6 +66,9 @@ class FakeDetector:
     def reset(self):
         self._next = 0
 
+    def settle(self):
+        return False
+
     def process(self, chunk):
         self._next += chunk.n_lost
         samples = np.arange(self._next, self._next + chunk.n_times)

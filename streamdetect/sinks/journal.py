@@ -49,6 +49,8 @@ SCHEMA_VERSION = 1
 
 Record = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
 _MAX_WAITING = 1000  # records, of a session whose disk stays full
 _LOSABLE = ("decision", "detection", "clock")
 
@@ -241,7 +243,7 @@ class Journal:
 
 
 def _to_line(record: Record) -> str:
-    return json.dumps(record, allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return _ENCODER.encode(record) + "\n"
 
 
 def _explain(error: OSError) -> str:

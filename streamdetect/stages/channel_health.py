@@ -23,10 +23,10 @@ uncorrelated   has no correlation above `CORRELATION` (1.5 to 45 Hz) with any ot
 Standing out: the logarithm lies more than `OUTLIER` robust standard deviations (1.4826 median absolute deviations, at
 least `LEAST_SPREAD`) above the median channel. Of a flat or railed channel nothing else is said.
 
-A channel is bad from the first sample after the block that completes the evidence: one block for flat and railed, three
-of the last five for line-noise, muscle and steps, four of them for uncorrelated. It is good again after ten blocks in a
-row without that fault. A block with lost or non-finite samples is not judged; a restart of the signal drops the block
-that it interrupts, and no verdict.
+A channel is bad once the block that completes the evidence is over, and the lag for judging it: one block for flat
+and railed, three of the last five for line-noise, muscle and steps, four of them for uncorrelated. It is good again
+after ten blocks in a row without that fault. A block with lost or non-finite samples is not judged; a restart of the
+signal drops the block that it interrupts, and no verdict.
 
 [1] Bigdely-Shamlo et al. 2015, doi:10.3389/fninf.2015.00016. Deviation: PREP judges a whole filtered recording.
 [2] Goncharova et al. 2003, doi:10.1016/S1388-2457(03)00093-2.
@@ -222,25 +222,33 @@ class ChannelHealth:
         Sampling rate in Hz.
     block_samples : int
         Length of a block; blocks are counted from the first sample after a start or a restart.
+    lag_samples : int
+        How long after its block a verdict comes into force, less than a block. Judging takes longer than all else that
+        a few samples need: with a lag it can be done between two chunks, see `settle`.
 
     Notes
     -----
-    Adds no delay and changes no sample: a verdict is about the samples after the block that it was made on. State: the
-    block that is being filled, the faults found in the last ten blocks, and those in force.
+    Adds no delay and changes no sample: a verdict is about samples after the block it was made on. State: the block
+    being filled, the one that waits to be judged, the faults found in the last ten, and those in force.
     """
 
-    def __init__(self, n_channels: int, sfreq: float, block_samples: int) -> None:
+    def __init__(self, n_channels: int, sfreq: float, block_samples: int, lag_samples: int = 0) -> None:
         self.n_channels = n_channels
         self.sfreq = sfreq
         self.block_samples = block_samples
+        self.lag_samples = lag_samples
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: all channels are good."""
         self._block = np.zeros((self.n_channels, self.block_samples))
+        self._waiting: NDArray[np.float64] | None = None  # a block to be judged
+        self._spare = np.zeros_like(self._block)
         self._found = np.zeros((REMEMBERED, len(FAULTS), self.n_channels), dtype=bool)  # the latest last
         self._in_force = np.zeros((len(FAULTS), self.n_channels), dtype=bool)
+        self._next_in_force = self._in_force
         self._bad: tuple[int, ...] = ()
+        self._due: int | None = None  # samples until the next verdict is in force
         self._begin_block()
 
     def _begin_block(self) -> None:
@@ -271,20 +279,24 @@ class ChannelHealth:
         assert chunk.quality is not None, "the health stage comes first"
         if chunk.restart:
             self._begin_block()
+            self._come_into_force()
         pieces = []
         begun = start = 0
         while start < chunk.n_times:
-            stop = min(start + self.block_samples - self._n_filled, chunk.n_times)
+            left = self.block_samples - self._n_filled
+            stop = min(start + (left if self._due is None else min(left, self._due)), chunk.n_times)
             filled = self._n_filled + stop - start
             self._block[:, self._n_filled : filled] = chunk.data[:, start:stop]
             if chunk.quality[start:stop].any():
                 self._is_whole = False
+            if self._due is not None:
+                self._due -= stop - start
             self._n_filled, start = filled, stop
             if filled == self.block_samples:
+                self._end_block()
+            if self._due == 0:
                 bad = self._bad
-                if self._is_whole:
-                    self._judge()
-                self._begin_block()
+                self._come_into_force()
                 if self._bad != bad:
                     pieces.append(replace(chunk.part(begun, stop), bad_channels=bad))
                     begun = stop
@@ -297,11 +309,33 @@ class ChannelHealth:
         """Return what is held back: nothing."""
         return []
 
-    def _judge(self) -> None:
+    def settle(self) -> bool:
+        """Judge the block that waits, if one does; it changes when the work is done, and nothing else.
+
+        Returns
+        -------
+        bool
+            Whether there was something to do.
+        """
+        if self._waiting is None:
+            return False
         self._found[:-1] = self._found[1:]
-        self._found[-1] = find_faults(self._block, self.sfreq)
-        if not (self._found[-1].any() or self._in_force.any()):
-            return  # the evidence for a fault is complete in a block that has it
-        self._in_force |= np.count_nonzero(self._found[-RECENT:], axis=0) >= NEEDED
-        self._in_force &= self._found.any(axis=0)
-        self._bad = tuple(np.flatnonzero(self._in_force.any(axis=0)).tolist())
+        self._found[-1] = find_faults(self._waiting, self.sfreq)
+        self._waiting = None
+        if self._found[-1].any() or self._in_force.any():  # the evidence is complete in a block that has the fault
+            in_force = self._in_force | (np.count_nonzero(self._found[-RECENT:], axis=0) >= NEEDED)
+            self._next_in_force = in_force & self._found.any(axis=0)
+        return True
+
+    def _end_block(self) -> None:
+        if self._is_whole:
+            self._waiting, self._block, self._spare = self._block, self._spare, self._block
+            self._due = self.lag_samples
+        self._begin_block()
+
+    def _come_into_force(self) -> None:
+        self.settle()
+        self._due = None
+        if self._next_in_force is not self._in_force:
+            self._in_force = self._next_in_force
+            self._bad = tuple(np.flatnonzero(self._in_force.any(axis=0)).tolist())

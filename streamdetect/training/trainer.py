@@ -48,6 +48,7 @@ from streamdetect.training.windows import LabelledWindows, label_windows
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart
 
 RULES_BLOCK_S = 1.0  # as the correlation windows of PREP
+RULES_LAG_S = 0.1  # amplifiers send more often than that
 # From one channel in ten on, and in caps where the next electrode is far away, a repair is a guess.
 REPAIRED_SHARE, MIN_CHANNELS_TO_REPAIR = 0.1, 8
 
@@ -144,7 +145,9 @@ def _make_channel_rules(ch_names: Sequence[str], sfreq: float, hop_samples: int)
     n_channels = len(ch_names)
     n_hops = max(1, round(RULES_BLOCK_S * sfreq / hop_samples))
     n_repaired = max(1, round(REPAIRED_SHARE * n_channels)) if n_channels >= MIN_CHANNELS_TO_REPAIR else 0
-    return ChannelHealthSettings(n_hops * hop_samples, n_repaired, electrode_directions(ch_names))
+    n_lag = min(n_hops - 1, round(RULES_LAG_S * sfreq / hop_samples))
+    directions = electrode_directions(ch_names)
+    return ChannelHealthSettings(n_hops * hop_samples, n_repaired, directions, n_lag * hop_samples)
 
 
 class Trainer:

@@ -160,6 +160,23 @@ def test_a_verdict_is_about_the_samples_after_its_block():
     assert not any(piece.restart for piece in pieces)
 
 
+def test_a_verdict_may_wait_and_be_judged_between_two_chunks():
+    data = 1e-5 * np.random.default_rng(0).standard_normal((3, 2000))
+    data[1, 250:620] = 0.0
+    (before, during, after) = ChannelHealth(3, 100.0, 100, lag_samples=20).process(chunk_of(data, sfreq=100.0))
+    assert [(piece.first_sample, piece.bad_channels) for piece in (before, during, after)] == [
+        (0, ()),
+        (420, (1,)),
+        (1620, ()),
+    ]
+    rules, settled, bad = ChannelHealth(3, 100.0, 100, lag_samples=20), [], []
+    for start in range(0, 2000, 10):
+        bad += [piece.bad_channels for piece in rules.process(chunk_of(data[:, start : start + 10], first=start))]
+        settled.append(rules.settle())
+    assert [10 * index for index, is_done in enumerate(settled) if is_done] == [90 + 100 * n for n in range(20)]
+    assert bad == [()] * 42 + [(1,)] * 120 + [()] * 38
+
+
 def test_a_block_with_bad_samples_is_not_judged():
     data = 1e-5 * np.random.default_rng(0).standard_normal((3, 300))
     data[1] = 0.0

@@ -163,12 +163,12 @@ def test_detector_keeps_the_contract(tiny_model, chunks, recut):
 
 
 SIX = ("Fz", "C3", "Cz", "C4", "Pz", "Oz")
-RULES = ChannelHealthSettings(block_samples=28, max_repaired=2, positions=electrode_directions(SIX))
+RULES = ChannelHealthSettings(block_samples=28, max_repaired=2, positions=electrode_directions(SIX), lag_samples=8)
 WITH_RULES = replace(HEALTH, channels=RULES)
 
 
 def make_rules():
-    return ChannelHealth(6, SFREQ, RULES.block_samples)
+    return ChannelHealth(6, SFREQ, RULES.block_samples, RULES.lag_samples)
 
 
 RULE_BLOCKS = {
@@ -209,13 +209,13 @@ def test_live_equals_replay_while_channels_fail_and_come_back(model_with_rules):
     decisions = [live.process(piece) for piece in contract.cut(whole, [7] * 428 + [4])]
     contract.assert_same(contract.join(decisions), contract.join([replayed]))
     reason = {int(sample): Quality(quality) for sample, quality in zip(replayed.samples, replayed.quality, strict=True)}
-    # Blocks end at multiples of 28. Flat from 504 to 532, railed from 700 to 728, one too many from 784 to 812.
-    assert [reason[sample] for sample in (531, 535, 699, 727, 731, 811)] == [
+    # Blocks end at multiples of 28, verdicts lag by 8. Flat until 532, railed until 728, one too many until 812.
+    assert [reason[sample] for sample in (539, 543, 699, 735, 739, 819)] == [
         *(Quality.GOOD, Quality.WARM_UP, Quality.GOOD, Quality.GOOD, Quality.WARM_UP, Quality.GOOD)
     ]
     # The last of its blocks ends at 924: good again ten blocks later.
-    assert {reason[sample] for sample in range(815, 924 + 280, 4)} == {Quality.BAD_CHANNELS}
-    assert reason[924 + 280 + 3] == Quality.WARM_UP
+    assert {reason[sample] for sample in range(823, 924 + 280 + 8, 4)} == {Quality.BAD_CHANNELS}
+    assert reason[924 + 280 + 8 + 3] == Quality.WARM_UP
     assert reason[2999] == Quality.GOOD
     assert replayed.samples.tolist() == list(range(3, 3000, 4))  # a restart keeps the grid of the hop
 
