@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 import typer
 
 from streamdetect.cli.console import needs_extra, say
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
+
+_NICENESS = 10  # on the monitor's own machine the detector goes first
 
 
 def dashboard(
@@ -42,6 +45,8 @@ def dashboard(
     from streamdetect.dashboard.server import Dashboard
     from streamdetect.sources.lsl_config import quiet_liblsl
 
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     quiet_liblsl()
     logging.getLogger("bokeh").setLevel(logging.ERROR)  # a tab that was closed is no news
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
