@@ -14,14 +14,17 @@ demo: $(VENV)/run.stamp
 	$(BIN)/streamdetect demo
 	$(BIN)/segment demo
 
+# Two processes: half of the time of the tests is spent waiting for live streams.
+TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(TEST)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(TEST)
 
 bench: $(VENV)/run.stamp
 	$(BIN)/streamdetect bench --literal
