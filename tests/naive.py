@@ -81,9 +81,11 @@ def amplitudes(data, sfreq, filters, delays, *, hop_samples, n_cosines=0):
 
 
 def normalised(values, gain, mean, variance):
-    """Walk through one feature's values, moving mean and variance."""
+    """Walk through one feature's values, moving mean and variance; ten standard deviations is as far as it goes."""
     out = []
     for x in values:
+        reach = 10 * np.sqrt(variance)
+        x = min(max(x, mean - reach), mean + reach)
         d = x - mean
         mean = mean + gain * d
         variance = (1 - gain) * (variance + gain * d * d)

@@ -32,6 +32,32 @@ def test_a_drift_of_the_whole_level_is_gone_after_some_time_constants():
     assert found.std() == pytest.approx(1, abs=0.15)
 
 
+def test_a_channel_that_was_railed_for_a_second_is_forgotten_within_a_few_time_constants():
+    values = np.random.default_rng(0).normal(0, 1, (9000, 2))
+    spoilt = values.copy()
+    spoilt[500:550, 0] = 1e5
+    settings = NormaliserSettings(30.0, (0.0, 0.0), (1.0, 1.0))
+    found = Normaliser(settings, 0.02).process(block_of(spoilt)).values
+    without = Normaliser(settings, 0.02).process(block_of(values)).values
+    np.testing.assert_array_equal(found[:, 1], without[:, 1])
+    assert np.abs(found[500:550]).max() < 10
+    assert found[8000:, 0].std() == pytest.approx(without[8000:, 0].std(), rel=0.2)  # 150 s later
+
+
+@pytest.mark.parametrize("cut", [1, 7, 256, 300])
+def test_outliers_do_not_depend_on_where_the_signal_is_cut(cut):
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (900, 3)) * np.where(rng.random((900, 3)) < 0.02, 500, 1)
+    settings = NormaliserSettings(3.0, (0.0,) * 3, (1.0,) * 3)
+    whole, parts = Normaliser(settings, 0.1), Normaliser(settings, 0.1)
+    expected = whole.process(block_of(values)).values
+    found = [parts.process(block_of(values[start : start + cut])).values for start in range(0, 900, cut)]
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+    for column in range(3):
+        naive_values = naive.normalised(values[:, column].astype(np.float32).tolist(), GAIN, 0.0, 1.0)
+        np.testing.assert_allclose(expected[:, column], naive_values, rtol=1e-5, atol=1e-5)
+
+
 def test_invalid_decisions_move_nothing():
     values = np.random.default_rng(0).normal(0, 1, (50, 1))
     quality = np.zeros(50, np.uint8)
