@@ -83,6 +83,7 @@ def test_latencies_get_their_ratio_and_what_is_missing_is_said(capsys, monkeypat
         )
         return dict.fromkeys(names, 1.5) | ({"browser": None} if dashboard else {})
 
+    monkeypatch.setenv("COLUMNS", "200")  # no cell of the table is broken
     monkeypatch.setattr(throughput, "make_bench_model", lambda folder: bench_model)
     monkeypatch.setattr(latency.LatencyBench, "measure_monitor", measure)
     monkeypatch.setattr(latency.LatencyBench, "measure_mne_lsl", lambda self: {"median_ms": 1.0, "p99_ms": 3.0})
