@@ -9,16 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.errors import StreamError
 from streamdetect.sources.lsl_streams import FoundStream, read_channels
-
-if TYPE_CHECKING:
-    pass
 
 _CONNECT_S = 10.0  # for the description and the data connection of a stream that has just answered
 _CLOCK_S = 2.0  # for the first measurement of the clock offset, 0.64 s where nothing is lost (8 probes of 64 ms)

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from streamdetect import decisions as decision_blocks
 from streamdetect.decisions import Decisions
+from streamdetect.scoring.decision_rules import choose_decision, decision_candidates
 from streamdetect.scoring.metrics import Outcome, pool
-from streamdetect.scoring.operating import choose_decision, decision_candidates
 from streamdetect.scoring.scalp import electrode_directions
 from streamdetect.settings import (
     ChannelHealthSettings,
