@@ -56,8 +56,8 @@ class Status:
         Nominal sampling rate in Hz.
     effective_sfreq, jitter_s : float or None
         As in `streamdetect.stages.timing.Timing`.
-    n_samples, n_lost : int
-        Samples that arrived, and samples that did not.
+    n_samples, n_lost, n_repeated : int
+        Samples that arrived, that did not, and that were left out because they had come before.
     n_gaps, n_restarts, n_clock_jumps : int
         How often something was between two samples; of these, how often all began anew, or the clock jumped.
     seconds_since_last_sample : float
@@ -92,6 +92,7 @@ class Status:
     jitter_s: float | None
     n_samples: int
     n_lost: int
+    n_repeated: int
     n_gaps: int
     n_restarts: int
     n_clock_jumps: int
@@ -132,6 +133,7 @@ def health_document(status: Status) -> dict[str, Any]:
         "jitter_ms": _ms(status.jitter_s),
         "n_samples": status.n_samples,
         "n_lost": status.n_lost,
+        "n_repeated": status.n_repeated,
         "n_gaps": status.n_gaps,
         "n_restarts": status.n_restarts,
         "n_clock_jumps": status.n_clock_jumps,
@@ -172,8 +174,8 @@ class MonitorSummary:
         Why it ended.
     seconds : float
         Signal, in s, lost samples included.
-    n_samples, n_lost : int
-        Samples that arrived, and samples that did not.
+    n_samples, n_lost, n_repeated : int
+        Samples that arrived, that did not, and that were left out because they had come before.
     n_gaps, n_restarts, n_clock_jumps : int
         As in `Status`.
     n_decisions, n_invalid : int
@@ -190,6 +192,7 @@ class MonitorSummary:
     seconds: float
     n_samples: int
     n_lost: int
+    n_repeated: int
     n_gaps: int
     n_restarts: int
     n_clock_jumps: int

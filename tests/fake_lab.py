@@ -36,6 +36,7 @@ def make_status(**changes):
         "jitter_s": 0.0012,
         "n_samples": 1_861_500,
         "n_lost": 0,
+        "n_repeated": 0,
         "n_gaps": 0,
         "n_restarts": 0,
         "n_clock_jumps": 0,

@@ -35,6 +35,7 @@ class FakeSource:
 
     def __init__(self, reads, on_empty=lambda: None):
         self.info = StreamInfo(("C3",), SFREQ, "amp")
+        self.unit, self.n_repeated = None, 0
         self.time_correction = 0.5
         self.seconds_since_last_sample = 0.0
         self._reads = iter(reads)

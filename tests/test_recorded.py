@@ -33,6 +33,8 @@ class Received:
     """A live source that has received these samples, in these blocks."""
 
     info = INFO
+    unit = None
+    n_repeated = 0
     time_correction = 0.25
     seconds_since_last_sample = 0.0
 

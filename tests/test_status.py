@@ -26,6 +26,7 @@ def document():
         jitter_s=None,
         n_samples=500,
         n_lost=0,
+        n_repeated=0,
         n_gaps=0,
         n_restarts=0,
         n_clock_jumps=0,

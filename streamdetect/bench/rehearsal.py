@@ -48,7 +48,7 @@ class RehearsedSource:
     ----------
     info : StreamInfo
         Channels and sampling rate.
-    n_sent, n_lost, n_repeated : int
+    n_sent, n_lost, n_sent_again : int
         Samples given so far, each once; those left out between them; those given a second time.
 
     Notes
@@ -61,9 +61,10 @@ class RehearsedSource:
         self, recording: PlayableRecording, plan: FaultPlan, *, read_samples: int, start_time: float = 10_000.0
     ) -> None:
         self.info = recording.info
+        self.unit: str | None = None
         self.time_correction: float | None = 0.0
         self.seconds_since_last_sample = 0.0
-        self.n_sent = self.n_lost = self.n_repeated = 0
+        self.n_sent = self.n_lost = self.n_sent_again = 0
         self._start_time = self._now = start_time
         self._gaps = GapMarker(self.info.sfreq)
         self._reads = self._read_all(apply_faults(plan, _read_blocks(recording), self.info), read_samples)
@@ -71,6 +72,11 @@ class RehearsedSource:
     def clock(self) -> float:
         """Return the time that it is for the source, in s: when its last sample was due, or later."""
         return self._now
+
+    @property
+    def n_repeated(self) -> int:
+        """Samples left out because they had come before."""
+        return self._gaps.n_repeated
 
     def read(self, timeout_s: float) -> list[Chunk]:
         """Return the next samples; at the end nothing, as after a wait of ``timeout_s``."""
@@ -94,7 +100,7 @@ class RehearsedSource:
                 n_times = len(step.stamps[part])
                 self._now = self._start_time + step.due - (whole.n_times - start - n_times) / self.info.sfreq
                 if step.repeated:
-                    self.n_repeated += n_times
+                    self.n_sent_again += n_times
                 else:
                     self.n_sent += n_times
                 yield self._gaps.mark(whole.data[:, part], self._start_time + step.stamps[part])
@@ -164,7 +170,7 @@ def rehearse(recording: PlayableRecording, plan: FaultPlan, detector: Detector, 
             )
         except StreamdetectError as caught:
             error = caught
-    counts = (source.n_sent, source.n_lost, source.n_repeated)
+    counts = (source.n_sent, source.n_lost, source.n_sent_again)
     return Rehearsal(*counts, summary, error, list(read_journal(journal_path)), statuses)
 
 

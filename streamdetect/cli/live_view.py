@@ -136,6 +136,8 @@ def _signal_light(status: Status) -> Text:
 
 def _describe_signal(status: Status) -> str:
     parts = [f"{status.n_lost} samples lost", _count(status.n_gaps, "gap"), _count(status.n_clock_jumps, "clock jump")]
+    if status.n_repeated:
+        parts.append(f"{status.n_repeated} repeated")
     if status.jitter_s is not None:
         parts.append(f"jitter {1000 * status.jitter_s:.1f} ms")
     return ", ".join(parts)

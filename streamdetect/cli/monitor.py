@@ -213,9 +213,10 @@ def _describe(sessions: Sequence[Session]) -> list[str]:
 
 def _describe_one(summary: MonitorSummary, stream: str) -> list[str]:
     jumps = f", {summary.n_clock_jumps} clock jumps" if summary.n_clock_jumps else ""
+    repeated = f" {summary.n_repeated} more had come before and were left out." if summary.n_repeated else ""
     lines = [
         f"{summary.seconds:.1f} s of {stream}: {_ENDINGS.get(summary.reason, summary.reason)}.",
-        f"{summary.n_samples} samples, {summary.n_lost} lost in {summary.n_gaps} gaps{jumps}.",
+        f"{summary.n_samples} samples, {summary.n_lost} lost in {summary.n_gaps} gaps{jumps}.{repeated}",
         f"{summary.n_decisions} decisions, {summary.n_invalid} of them invalid.",
         *(f"{event}: {count} detections." for event, count in summary.detections.items()),
     ]

@@ -50,6 +50,7 @@ class HealthDocument(_Strict):
     jitter_ms: float | None
     n_samples: int
     n_lost: int
+    n_repeated: int
     n_gaps: int
     n_restarts: int
     n_clock_jumps: int

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -158,11 +159,9 @@ class XdfRecorder:
         if self._keeper is None or self._keeper.stdin is None or self._keeper.stdin.closed:
             return
         assert self._reader is not None
-        try:
+        with suppress(OSError):  # it has ended
             self._keeper.stdin.write("stop\n")
             self._keeper.stdin.close()
-        except OSError:  # it has ended
-            pass
         self._reader.join(timeout_s)
         if self._reader.is_alive():
             return

@@ -180,8 +180,8 @@ class GapMarker:
             return 0
         blocks = [*self._recent, (data[:, :at], times[:at])]
         known_times = np.concatenate([each for _, each in blocks])
-        places = np.flatnonzero(known_times == times[at])
-        if not len(places) or times[at] < newest - REPEAT_S:
+        places = np.flatnonzero(known_times == times[at]).tolist()
+        if not places or times[at] < newest - REPEAT_S:
             return 0
         known = np.concatenate([each for each, _ in blocks], axis=1)
         longest = 0

@@ -15,6 +15,14 @@ class LiveSource(Protocol):
         """Channels and sampling rate."""
 
     @property
+    def unit(self) -> str | None:
+        """Unit that was given for all channels; None for the stream's own."""
+
+    @property
+    def n_repeated(self) -> int:
+        """Samples that came more than once, and were left out each further time."""
+
+    @property
     def time_correction(self) -> float | None:
         """What to add to a time to have it in the local clock, in s; None while unknown."""
 

@@ -25,6 +25,7 @@ GOOD = Status(
     jitter_s=0.0012,
     n_samples=1000,
     n_lost=0,
+    n_repeated=0,
     n_gaps=0,
     n_restarts=0,
     n_clock_jumps=0,

@@ -172,6 +172,7 @@ def test_each_sample_twice():
     found, marks = feed(marker, data[:, order], times[order], cuts=[150, 301, 302, 377])
     np.testing.assert_array_equal(found, data)
     assert (marks, marker.n_repeated) == ({}, 200)
+    assert type(marker.n_repeated) is int  # it is written as JSON
 
 
 def test_a_clock_that_was_set_back_repeats_nothing():
