@@ -91,17 +91,19 @@ def measure_chunk(model: BenchModel, seconds: float = 120.0) -> dict[str, float]
     Returns
     -------
     dict of str to float
-        ``median_ms`` and ``p99_ms`` of `Detector.process`; ``sklearn_median_ms`` with scikit-learn's own prediction of
-        the row in ONNX Runtime's place; ``n`` chunks.
+        ``median_ms`` and ``p99_ms`` of `Detector.process`; ``settle_median_ms`` of `Detector.settle`, which a session
+        calls between two chunks, about once a second something is to be done then; ``sklearn_median_ms`` of the former
+        with scikit-learn's own prediction of the row in ONNX Runtime's place; ``n`` chunks.
     """
     detector = Detector.load(model.path)
     chunks = _read_chunks(model.recording, detector.ch_names, CHUNK_S, seconds)
-    taken = _time_each(detector, chunks)
+    taken, settling = _time_each(detector, chunks)
     slow = Detector(_sklearn_model(detector, model.estimator))
-    slow_taken = _time_each(slow, chunks[: max(100, len(chunks) // 20)])
+    slow_taken, _ = _time_each(slow, chunks[: max(100, len(chunks) // 20)])
     return {
         "median_ms": float(np.median(taken)),
         "p99_ms": float(np.percentile(taken, 99)),
+        "settle_median_ms": float(np.median(settling)),
         "sklearn_median_ms": float(np.median(slow_taken)),
         "n": len(taken),
     }
@@ -146,10 +148,13 @@ def _read_chunks(path: Path, ch_names: Sequence[str], chunk_s: float, seconds: f
     return chunks
 
 
-def _time_each(detector: Detector, chunks: Sequence[Chunk]) -> NDArray[np.float64]:
-    """Return the time in ms of each chunk that gave a valid decision; all come in one buffer, as live."""
+def _time_each(detector: Detector, chunks: Sequence[Chunk]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the time in ms of each chunk that gave a valid decision, and of each judging of channels between chunks.
+
+    All chunks come in one buffer, as live.
+    """
     detector.reset()
-    taken = []
+    taken, settling = [], []
     buffer = np.empty_like(chunks[0].data)
     for whole in chunks:
         chunk = replace(whole, data=buffer[:, : whole.n_times])
@@ -159,7 +164,10 @@ def _time_each(detector: Detector, chunks: Sequence[Chunk]) -> NDArray[np.float6
         stopped = time.perf_counter()
         if decisions.valid.any():
             taken.append(1000 * (stopped - started))
-    return np.array(taken)
+        started = time.perf_counter()
+        if detector.settle():
+            settling.append(1000 * (time.perf_counter() - started))
+    return np.array(taken), np.array(settling)
 
 
 def _time_file(detector: Detector, path: Path) -> float:

@@ -137,6 +137,7 @@ def _rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows += [
             ("detector, 20 ms chunk: median", f"{chunk['median_ms']:.3f} ms", "≤ 0.1 ms"),
             ("detector, 20 ms chunk: 99th percentile", f"{chunk['p99_ms']:.3f} ms", "≤ 0.3 ms"),
+            ("between chunks, once a second: median", f"{chunk['settle_median_ms']:.3f} ms", ""),
             (
                 "the same with scikit-learn's predict: median",
                 f"{chunk['sklearn_median_ms']:.1f} ms, {chunk['sklearn_median_ms'] / chunk['median_ms']:.0f} times",

@@ -24,6 +24,7 @@ def test_the_model_is_the_configuration_that_the_figures_are_stated_for(bench_mo
 
 def test_every_chunk_with_a_valid_decision_is_timed(bench_model):
     figures = measure_chunk(bench_model, seconds=6.0)
+    assert figures["settle_median_ms"] > 0
     assert 200 < figures["n"] <= 300
     assert 0 < figures["median_ms"] <= figures["p99_ms"]
     assert figures["sklearn_median_ms"] > 0
