@@ -85,6 +85,12 @@ class Chunk:
         """Number of samples."""
         return self.data.shape[1]
 
+    def with_data(self, data: NDArray[np.float64]) -> Chunk:
+        """Return the same samples with other values, shape (any, n_times)."""
+        return Chunk(
+            data, self.times, self.n_lost, self.restart, self.quality, self.first_sample, self.bad_channels
+        )  # `dataclasses.replace` takes five times as long, and this runs in each chunk
+
     def part(self, start: int, stop: int) -> Chunk:
         """Return the samples from ``start`` up to ``stop``; what is said of the first sample stays with it."""
         return replace(

@@ -7,10 +7,12 @@ all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdetect.chunk import Chunk, StreamInfo
 from streamdetect.decisions import Decisions
@@ -21,7 +23,7 @@ from streamdetect.stages.channel_health import ChannelHealth
 from streamdetect.stages.decision import DecisionStage
 from streamdetect.stages.features import DelayedAmplitude, FeatureBlock, HopGrid, WindowPower
 from streamdetect.stages.health import Health
-from streamdetect.stages.model import Model
+from streamdetect.stages.model import Model, predict_together
 from streamdetect.stages.normalise import Normaliser
 from streamdetect.stages.preprocess import FilterBank, rereference
 from streamdetect.stages.repair import Repair
@@ -144,10 +146,11 @@ class FeaturePipeline:
         for settings, bank, window in self._blocks:
             if settings.reference not in referenced:
                 data = rereference(chunk.data, settings.reference, self._neighbours)
-                referenced[settings.reference] = replace(chunk, data=data)
+                referenced[settings.reference] = chunk.with_data(data)
             values.append(window.process(bank.process(referenced[settings.reference])))
-        decisions = self._grid.process(chunk)
-        return replace(decisions, values=values[0] if len(values) == 1 else np.concatenate(values, axis=1))
+        grid = self._grid.process(chunk)
+        joined = values[0] if len(values) == 1 else np.concatenate(values, axis=1)
+        return FeatureBlock(grid.samples, grid.times, grid.quality, joined)
 
     def flush(self) -> FeatureBlock:
         """Return what is held back: nothing, since a decision is made at its window's last sample."""
@@ -255,11 +258,49 @@ class Detector:
         Decisions
             One decision a hop; however a recording is cut into chunks, the joined decisions are bit-identical.
         """
-        return self.decide(self._features.process(chunk))
+        return decide_together([(self, self.compute(chunk))])[0]
 
     def flush(self) -> Decisions:
         """Return what is held back: nothing."""
-        return self.decide(self._features.flush())
+        return decide_together([(self, self._features.flush())])[0]
+
+    def compute(self, chunk: Chunk) -> FeatureBlock:
+        """Return what the model is to see of the decisions that end in a chunk: the first half of `process`.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            As for `process`.
+
+        Returns
+        -------
+        FeatureBlock
+            For `decide_together`.
+        """
+        block = self._features.process(chunk)
+        return self._normaliser.process(block) if self._normaliser else block
+
+    def complete(self, block: FeatureBlock, outputs: dict[str, NDArray[np.float32]]) -> Decisions:
+        """Return the decisions on features: the second half of `process`, once the model has run.
+
+        Parameters
+        ----------
+        block : FeatureBlock
+            As `compute` gives it.
+        outputs : dict of str to ndarray of float32, shape (n_valid, n_events)
+            What the model makes of its valid rows.
+
+        Returns
+        -------
+        Decisions
+        """
+        if block.quality.any():
+            valid = block.quality == 0
+            outputs = {name: _spread(values, valid) for name, values in outputs.items()}
+        members = {name: values for name, values in outputs.items() if name != "probability"}
+        return self._decision.process(
+            Decisions(self.event_names, block.samples, block.times, block.quality, outputs["probability"], members)
+        )
 
     def settle(self) -> bool:
         """Do what can wait until no samples do. Calling it changes when the work is done, and no decision.
@@ -271,30 +312,27 @@ class Detector:
         """
         return self._features.settle()
 
-    def decide(self, block: FeatureBlock) -> Decisions:
-        """Run normaliser, model and decision rule on features that are already there.
 
-        Parameters
-        ----------
-        block : FeatureBlock
-            The features of the next decisions, as `FeaturePipeline` gives them.
+def decide_together(pairs: Sequence[tuple[Detector, FeatureBlock]]) -> list[Decisions]:
+    """Decide for several detectors: those that share a model share a run of it.
 
-        Returns
-        -------
-        Decisions
-        """
-        if self._normaliser:
-            block = self._normaliser.process(block)
-        if not block.quality.any():
-            outputs = self.model.predict(block.values)
-        else:
-            valid = block.quality == 0
-            predicted = self.model.predict(block.values[valid])
-            outputs = {name: _spread(values, valid) for name, values in predicted.items()}
-        probability = outputs.pop("probability")
-        return self._decision.process(
-            Decisions(self.event_names, block.samples, block.times, block.quality, probability, outputs)
-        )
+    Parameters
+    ----------
+    pairs : sequence of (Detector, FeatureBlock)
+        A detector and what it computed; of one detector's blocks each comes after those before it.
+
+    Returns
+    -------
+    list of Decisions
+        In the same order, and the same to the last bit as from one after the other: a row's probability does not depend
+        on the rows beside it.
+    """
+    outputs = predict_together([(detector.model, _valid_rows(block)) for detector, block in pairs])
+    return [detector.complete(block, output) for (detector, block), output in zip(pairs, outputs, strict=True)]
+
+
+def _valid_rows(block: FeatureBlock) -> NDArray[np.float32]:
+    return block.values[block.quality == 0] if block.quality.any() else block.values
 
 
 def _spread(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -8,19 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from itertools import islice
 
+from streamdetect.detector import Detector, decide_together
 from streamdetect.errors import StreamdetectError
 from streamdetect.session import HEALTH_INTERVAL_S, HealthSink, Session, Sink, Watched
 from streamdetect.sinks.journal import Journal
 from streamdetect.sources.live import LiveSource
 from streamdetect.status import MonitorSummary, Status
 
-if TYPE_CHECKING:
-    from streamdetect.detector import Detector
-
 _READ_TIMEOUT_S = 0.1  # how long a stop may take to be seen
+_TOGETHER = 16  # sessions that take a step together; more would make the first of them wait for the last
 _POLL_S = 0.001  # at least, between two looks at many streams that all had nothing
+_POLL_EACH_S = 0.0001
 _STATUS_INTERVAL_S = 0.25
 
 _log = logging.getLogger(__name__)
@@ -113,12 +113,14 @@ def run_sessions(
     Notes
     -----
     One thread takes turns. A single session waits in its source for samples; of several, each takes what is there, and
-    when none had anything the loop sleeps, for 1 ms or for as long as it took to ask them all. A busier loop comes
-    round later and takes more at a time, which costs less for each sample: it falls behind only where the core is full.
+    those that share a model share a run of it. When none had anything, the loop sleeps for 1 ms, or for as long as it
+    took to ask them all. A busier loop comes round later and takes more at a time, which costs less for each sample: it
+    falls behind only where the core is full.
     """
     stop = stop or threading.Event()
     active = list(sessions)
     timeout_s = _READ_TIMEOUT_S if len(sessions) == 1 else 0.0
+    period_s = max(_POLL_S, _POLL_EACH_S * len(sessions))
     status_due = clock()
     with ExitStack() as stack, _no_long_collections():
         for session in sessions:
@@ -127,26 +129,55 @@ def run_sessions(
             session.begin(HEALTH_INTERVAL_S * index / len(sessions))  # not all in one moment
         while active and not stop.is_set():
             had_samples, began = False, clock()
-            for session in tuple(active):
-                try:
-                    had_samples |= session.step(timeout_s)
-                except StreamdetectError as error:
-                    session.fail(error)
-                    if len(sessions) > 1:
-                        _log.warning("%s: ended: %s", session.name, error)
-                if session.is_over:
-                    session.finish()
-                    active.remove(session)
+            for start in range(0, len(active), _TOGETHER):
+                had_samples |= _step_together(active[start : start + _TOGETHER], timeout_s, clock)
+            for session in [session for session in active if session.is_over]:
+                if session.error is not None and len(sessions) > 1:
+                    _log.warning("%s: ended: %s", session.name, session.error)
+                session.finish()
+                active.remove(session)
             if on_status is not None and clock() >= status_due:
                 status_due = clock() + _STATUS_INTERVAL_S
                 on_status([session.status() for session in sessions])
             if len(sessions) == 1:
                 sessions[0].settle()
-            elif not had_samples and not any(session.settle() for session in active):  # one, then look for samples
-                stop.wait(max(_POLL_S, clock() - began))
+            elif not any(session.settle() for session in active):  # one, then look for samples
+                left_s = began + period_s - clock()
+                if left_s > 0 or not had_samples:
+                    stop.wait(max(left_s, _POLL_S))
         for session in active:
             session.end("stopped")
     return [session.finish() for session in sessions]
+
+
+def _step_together(sessions: Sequence[Session], timeout_s: float, clock: Callable[[], float]) -> bool:
+    """Let each session take a step, the same part of it at a time; say whether any had samples.
+
+    An error ends the session that has it, and no other.
+    """
+    ready, pairs = [], []
+    for session in sessions:
+        with _failing(session):
+            if session.read(timeout_s):
+                pairs.append(session.compute())
+                ready.append(session)
+    decisions = iter(decide_together([pair for each in pairs for pair in each]))
+    for session, each in zip(ready, pairs, strict=True):
+        with _failing(session):
+            session.tell(list(islice(decisions, len(each))))
+    now = clock()
+    for session in sessions:
+        with _failing(session):
+            session.look(now)
+    return bool(ready)
+
+
+@contextmanager
+def _failing(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except StreamdetectError as error:
+        session.fail(error)
 
 
 @contextmanager

@@ -9,21 +9,20 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from streamdetect.chunk import Chunk, Quality
 from streamdetect.decisions import Decisions, Detection
+from streamdetect.detector import Detector, decide_together
 from streamdetect.errors import StreamdetectError, StreamError
 from streamdetect.pace import Pace
 from streamdetect.sinks.journal import Journal
 from streamdetect.sources.live import LiveSource
+from streamdetect.stages.features import FeatureBlock
 from streamdetect.stages.timing import StreamTiming, Timing
 from streamdetect.status import EndReason, EventStatus, MonitorSummary, State, Status
-
-if TYPE_CHECKING:
-    from streamdetect.detector import Detector
 
 SILENT_S = 1.0  # without a sample for this long a session is waiting
 HEALTH_INTERVAL_S = 1.0
@@ -129,6 +128,9 @@ class Session:
         self._n_end = n_end if math.isinf(n_end) else max(1, round(n_end))
         self._idle_timeout_s = idle_timeout_s
         self._correction = source.time_correction
+        self._chunks: list[Chunk] = []  # read last, and to be decided on
+        self._arrived_chunks: Sequence[Chunk] = ()  # the same, as they came
+        self._arrived = 0.0
         self._timing = StreamTiming(self._sfreq)
         self._measured = Timing()
         self._health_due = clock()
@@ -187,16 +189,48 @@ class Session:
         StreamError
             The source was lost for good.
         """
+        if is_there := self.read(timeout_s):
+            self.tell(decide_together(self.compute()))
+        self.look(self._clock())
+        return is_there
+
+    def read(self, timeout_s: float) -> bool:
+        """Take what has arrived, the first part of a `step`; say whether samples were there.
+
+        Raises
+        ------
+        StreamError
+            The source was lost for good.
+        """
         chunks = self.source.read(timeout_s)
-        now = self._clock()
         if chunks:
-            self._take(chunks, now)
+            self._arrived, self._arrived_chunks = self._clock(), chunks
+            self._chunks = self._cut(chunks)
         elif self._idle_timeout_s is not None and self.source.seconds_since_last_sample > self._idle_timeout_s:
             self.end("idle")
+        return bool(chunks)
+
+    def compute(self) -> list[tuple[Detector, FeatureBlock]]:
+        """Return the features of what was read, the second part: for `streamdetect.detector.decide_together`."""
+        return [(self.detector, self.detector.compute(chunk)) for chunk in self._chunks]
+
+    def tell(self, decisions: Sequence[Decisions]) -> None:
+        """Pass on the decisions on what was read, the third part, and count."""
+        n_decisions = self._n_decisions
+        for chunk, each in zip(self._chunks, decisions, strict=True):
+            self._tell(chunk, each)
+        done = self._clock()
+        self._timing.note(self._arrived_chunks, self._arrived)
+        delay_s = None
+        if self._n_decisions > n_decisions and self._last_decisions is not None and self._correction is not None:
+            delay_s = done - float(self._last_decisions.times[-1]) - self._correction
+        self._pace.note(done, done - self._arrived, delay_s)
+
+    def look(self, now: float) -> None:
+        """Look at the session's health, the last part of a `step`, once a second of the local clock; it is `now`."""
         if now >= self._health_due:
             self._health_due = now + HEALTH_INTERVAL_S
             self._look(now)
-        return bool(chunks)
 
     def settle(self) -> bool:
         """Do what can wait until no samples do; say whether there was something to do."""
@@ -211,28 +245,25 @@ class Session:
         self.error = error
         self.end("lost" if isinstance(error, StreamError) else "error")
 
-    def _take(self, chunks: Sequence[Chunk], arrived: float) -> None:
-        n_decisions = self._n_decisions
+    def _cut(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Return the chunks up to the end of the session, which is noted where it is reached."""
+        kept = []
+        room = self._n_end - self._n_next
         for chunk in chunks:
-            room = self._n_end - self._n_next - chunk.n_lost
+            room -= chunk.n_lost
             if room < chunk.n_times:
                 n_kept = max(0, int(room))
                 chunk = replace(chunk, data=chunk.data[:, :n_kept], times=chunk.times[:n_kept])
+            room -= chunk.n_times
             if chunk.n_times:
-                self._process(chunk)
-            if room <= chunk.n_times:
+                kept.append(chunk)
+            if room <= 0:
                 self.end("duration")
                 break
-        done = self._clock()
-        self._timing.note(chunks, arrived)
-        delay_s = None
-        if self._n_decisions > n_decisions and self._last_decisions is not None and self._correction is not None:
-            delay_s = done - float(self._last_decisions.times[-1]) - self._correction
-        self._pace.note(done, done - arrived, delay_s)
+        return kept
 
-    def _process(self, chunk: Chunk) -> None:
-        """Decide and tell the sinks; what is not urgent comes after."""
-        decisions = self.detector.process(chunk)
+    def _tell(self, chunk: Chunk, decisions: Decisions) -> None:
+        """Tell the sinks first; what is not urgent comes after."""
         for sink in self.sinks:
             sink.write(decisions, self._correction or 0.0)
         self._correction = self.source.time_correction

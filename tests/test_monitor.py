@@ -23,6 +23,7 @@ from streamdetect.sinks.journal import Journal, read_journal
 from streamdetect.sinks.lsl import MarkerOutlet, ProbabilityOutlet
 from streamdetect.sources.lsl import LSLSource
 from streamdetect.sources.lsl_streams import local_clock
+from streamdetect.stages.features import FeatureBlock
 from streamdetect.status import EventStatus, health_document
 
 SFREQ = 100.0
@@ -58,7 +59,9 @@ class FakeDetector:
 
     event_names = ("HandStart",)
     channel_states = ()
-    model = SimpleNamespace(metadata=SimpleNamespace(name="fake", thresholds=np.array([0.9])), sha256="f" * 64)
+    model = SimpleNamespace(
+        metadata=SimpleNamespace(name="fake", thresholds=np.array([0.9])), sha256="f" * 64, predict=lambda rows: {}
+    )
 
     def check(self, info):
         if info.sfreq != SFREQ:
@@ -70,25 +73,24 @@ class FakeDetector:
     def settle(self):
         return False
 
-    def process(self, chunk):
+    def compute(self, chunk):
         self._next += chunk.n_lost
         samples = np.arange(self._next, self._next + chunk.n_times)
         self._next += chunk.n_times
         is_due = samples % HOP == HOP - 1
         probability = chunk.data[:1, is_due].T.astype(np.float32)
-        times = chunk.times[is_due]
+        quality = np.where(np.isnan(probability[:, 0]), 1, 0).astype(np.uint8)
+        return FeatureBlock(samples[is_due], chunk.times[is_due], quality, probability)
+
+    def complete(self, block, outputs):
+        probability = block.values
         found = np.flatnonzero(probability[:, 0] >= 0.9)
+        detections = (
+            Detection("HandStart", int(block.samples[i]), float(block.times[i]), float(probability[i, 0]))
+            for i in found
+        )
         return Decisions(
-            self.event_names,
-            samples[is_due],
-            times,
-            np.where(np.isnan(probability[:, 0]), 1, 0).astype(np.uint8),
-            probability,
-            {},
-            tuple(
-                Detection("HandStart", int(samples[is_due][i]), float(times[i]), float(probability[i, 0]))
-                for i in found
-            ),
+            self.event_names, block.samples, block.times, block.quality, probability, {}, tuple(detections)
         )
 
 
@@ -213,9 +215,9 @@ def test_the_load_is_the_share_of_time_that_processing_takes():
     now = [100.0]
 
     class SlowDetector(FakeDetector):
-        def process(self, chunk):
+        def compute(self, chunk):
             now[0] += 0.03
-            return super().process(chunk)
+            return super().compute(chunk)
 
     seen = []
     monitor(

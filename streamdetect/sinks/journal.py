@@ -41,8 +41,8 @@ from pathlib import Path
 from typing import Any
 
 from streamdetect import __version__
-from streamdetect.chunk import StreamInfo
-from streamdetect.decisions import Decision, Decisions, Detection
+from streamdetect.chunk import Quality, StreamInfo
+from streamdetect.decisions import Decisions, Detection
 from streamdetect.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -179,9 +179,9 @@ class Journal:
         for detection in decisions.detections:
             detections.setdefault(detection.sample, []).append(detection)
         records = []
-        for decision in decisions:
-            records.append(_decision_record(decision))
-            records += [_detection_record(detection) for detection in detections.get(decision.sample, ())]
+        for record in _decision_records(decisions):
+            records.append(record)
+            records += [_detection_record(detection) for detection in detections.get(record["sample"], ())]
         self._write(*records)
 
     def end(self, *, reason: str, **counts: Any) -> None:
@@ -285,18 +285,20 @@ def read_journal(path: str | PathLike[str]) -> Iterator[Record]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _decision_record(decision: Decision) -> Record:
-    probabilities = {
-        f"p_{event}": None if math.isnan(value) else value for event, value in decision.probability.items()
-    }
-    return {
-        "type": "decision",
-        "sample": decision.sample,
-        "time": decision.time,
-        "valid": decision.valid,
-        "reason": decision.reason,
-        **probabilities,
-    }
+def _decision_records(decisions: Decisions) -> Iterator[Record]:
+    """Yield a record for each decision, from the arrays: this is done while the next samples wait."""
+    keys = [f"p_{event}" for event in decisions.event_names]
+    columns = (decisions.samples, decisions.times, decisions.quality, decisions.probability)
+    for sample, time, quality, row in zip(*(column.tolist() for column in columns), strict=True):
+        probabilities = (None if math.isnan(value) else value for value in row)
+        yield {
+            "type": "decision",
+            "sample": sample,
+            "time": time,
+            "valid": quality == Quality.GOOD,
+            "reason": Quality(quality).reason,
+            **dict(zip(keys, probabilities, strict=True)),
+        }
 
 
 def _detection_record(detection: Detection) -> Record:

@@ -205,11 +205,15 @@ class LSLSource:
 
         assert self._inlet is not None, "not entered, or closed"
         nothing = np.empty((0, self.stream.n_channels)), np.empty(0)
-        if self._inlet.is_full:
+        n_waiting = self._inlet.n_waiting
+        is_silent = self.seconds_since_last_sample > self._silent_s
+        if not n_waiting and not timeout_s and not is_silent:
+            return nothing  # at once: of many streams most are asked in vain
+        if n_waiting >= self._inlet.capacity:
             _log.warning("stream %s: read too slowly, its buffer ran over", self.stream.name)
             self._gaps.expect_loss()
         try:
-            samples, times = self._inlet.pull(timeout_s)
+            samples, times = self._inlet.pull(0.0 if n_waiting else timeout_s)
         except LostError:
             self._inlet.close()
             self._inlet = None
@@ -224,7 +228,7 @@ class LSLSource:
             if self._lookout is not None:
                 self._lookout.close()
                 self._lookout = None
-        elif self._lookout is None and self.seconds_since_last_sample > self._silent_s:
+        elif self._lookout is None and is_silent:
             self._look_out(has_returned=False)
         return samples, times
 

@@ -77,6 +77,11 @@ class Inlet:
     closing : threading.Event
         Ends every wait once it is set.
 
+    Attributes
+    ----------
+    capacity : int
+        Samples that the buffer holds: when so many wait, those before the first may have been dropped.
+
     Notes
     -----
     Connections that liblsl makes anew by itself, measured with liblsl 1.18:
@@ -94,7 +99,7 @@ class Inlet:
         self.stream = stream
         self._closing = closing
         buffer_s = max(1, min(_BUFFER_S, int(_BUFFER_SAMPLES / stream.sfreq)))
-        self._capacity = int(buffer_s * stream.sfreq)
+        self.capacity = int(buffer_s * stream.sfreq)
         self._inlet: Any = pylsl.StreamInlet(stream.handle, max_buflen=buffer_s, recover=True)
         self._buffer = np.empty((_READ_SAMPLES, stream.n_channels), dtype=self._inlet.np_dtype)
 
@@ -138,9 +143,9 @@ class Inlet:
             return None
 
     @property
-    def is_full(self) -> bool:
-        """Whether the buffer holds all it can: the samples before its first may have been dropped."""
-        return self._inlet.samples_available() >= self._capacity
+    def n_waiting(self) -> int:
+        """Samples that have arrived and were not pulled."""
+        return self._inlet.samples_available()
 
     def pull(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Take the samples that have arrived, waiting for the first one.
@@ -162,7 +167,8 @@ class Inlet:
         pylsl.util.LostError
             The stream is gone, and liblsl does not look for it.
         """
-        return self._inlet.pull_chunk(timeout_s, _READ_SAMPLES, self._buffer, 1, as_numpy=True)
+        n_least = 1 if timeout_s else None  # where nothing is waited for, asking once is enough
+        return self._inlet.pull_chunk(timeout_s, _READ_SAMPLES, self._buffer, n_least, as_numpy=True)
 
     def was_recovered(self) -> bool:
         """Say whether liblsl has connected anew since this was last asked; ask after a pull.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
@@ -182,6 +183,33 @@ class Model:
     def _run_in(self, size: int, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         blocks = [self._run(rows[start : start + size]) for start in range(0, len(rows), size)]
         return [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
+
+
+def predict_together(requests: Sequence[tuple[Model, NDArray[np.float32]]]) -> list[dict[str, NDArray[np.float32]]]:
+    """Run models on rows of their own; all rows of one model run together.
+
+    Parameters
+    ----------
+    requests : sequence of (Model, ndarray of float32, shape (n, n_features))
+        The same model may come often.
+
+    Returns
+    -------
+    list of dict
+        What `Model.predict` returns for each.
+    """
+    if len(requests) == 1:
+        model, rows = requests[0]
+        return [model.predict(rows)]
+    found: list[dict[str, NDArray[np.float32]]] = [{} for _ in requests]
+    for model in {id(model): model for model, _ in requests}.values():
+        mine = [(index, rows) for index, (other, rows) in enumerate(requests) if other is model]
+        outputs = model.predict(np.concatenate([rows for _, rows in mine]))
+        start = 0
+        for index, rows in mine:
+            found[index] = {name: values[start : start + len(rows)] for name, values in outputs.items()}
+            start += len(rows)
+    return found
 
 
 def _random_rows(n_rows: int, n_features: int) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +161,7 @@ class FilterBank:
         if chunk.restart:
             self.reset()
         if chunk.n_times == 0:
-            return replace(chunk, data=np.empty((len(self._designs) * self.n_channels, 0)))
+            return chunk.with_data(np.empty((len(self._designs) * self.n_channels, 0)))
         if self._states is None:
             first = chunk.data[:, 0]  # a state is (n_channels, n_sections, 2)
             self._states = [first[:, None, None] * signal.sosfilt_zi(sos) for sos in self._designs]
@@ -171,7 +170,7 @@ class FilterBank:
             data = np.array(chunk.data, order="C")
             _run_sections(sos, data, state)
             outputs.append(data)
-        return replace(chunk, data=outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+        return chunk.with_data(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
 
     def flush(self) -> tuple[()]:
         """Return what is held back: nothing."""

@@ -48,7 +48,7 @@ from streamdetect.training.windows import LabelledWindows, label_windows
 SCORED_HOP_S = 0.02  # held-out decisions are scored at least this far apart
 
 RULES_BLOCK_S = 1.0  # as the correlation windows of PREP
-RULES_LAG_S = 0.1  # amplifiers send more often than that
+RULES_LAG_S = 0.5  # many streams on one core find time to judge their blocks, which may end together
 # From one channel in ten on, and in caps where the next electrode is far away, a repair is a guess.
 REPAIRED_SHARE, MIN_CHANNELS_TO_REPAIR = 0.1, 8
 

@@ -216,7 +216,7 @@ def test_each_sample_that_a_full_buffer_dropped_is_counted(n_dropped, monkeypatc
         push(outlet, 500 + n_dropped, 100.1)
         inlet = source._inlet
         deadline = time.monotonic() + 30.0
-        while not inlet.is_full:
+        while inlet.n_waiting < inlet.capacity:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.2)  # for those behind the first 500
