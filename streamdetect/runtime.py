@@ -26,8 +26,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
 )
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 # Full float32, as on the CPU, and kernels chosen by shape alone: by default ONNX Runtime rounds to TF32, and takes what
 # was fastest in a trial, so that the same input need not give the same bits twice.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -96,22 +96,22 @@ def first_line(error: BaseException) -> str:
 def _choose_providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
     """Return the execution providers to ask for, best first, with their options."""
     if device == "cpu":
-        return [_CPU]
-    if _CUDA in onnxruntime.get_available_providers():
+        return [CPU]
+    if CUDA in onnxruntime.get_available_providers():
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed
-        return [(_CUDA, _CUDA_OPTIONS), _CPU]
+        return [(CUDA, _CUDA_OPTIONS), CPU]
     if device == "cuda":
         raise InputError(
             "device cuda: the installed ONNX Runtime has no CUDA: run  pip uninstall onnxruntime  and then  "
             "pip install onnxruntime-gpu  (it takes the place of onnxruntime), or use --device cpu"
         )
-    return [_CPU]
+    return [CPU]
 
 
 def _check_providers(got: list[str], device: Device) -> None:
     """Refuse, or log, a silent fall-back to the CPU."""
-    if device == "cpu" or _CUDA in got:
+    if device == "cpu" or CUDA in got:
         return
     if device == "cuda":
         raise InputError(
@@ -119,5 +119,5 @@ def _check_providers(got: list[str], device: Device) -> None:
             "GPU, that the driver is recent enough, and that CUDA and cuDNN are there: pip install "
             '"onnxruntime-gpu[cuda,cudnn]"'
         )
-    if _CUDA in onnxruntime.get_available_providers():
+    if CUDA in onnxruntime.get_available_providers():
         _log.warning("CUDA could not be started: the model runs on the CPU")

@@ -46,6 +46,8 @@ class Feed:
         Name of the stream whose samples are taken back and timed.
     cores : frozenset of int
         Cores to run on; empty for any.
+    realtime : bool
+        Run before all else: an amplifier is a machine of its own, which no other program delays.
     """
 
     streams: tuple[StreamInfo, ...]
@@ -54,6 +56,7 @@ class Feed:
     chunk_s: float
     answers: str | None = None
     cores: frozenset[int] = frozenset()
+    realtime: bool = False
 
 
 @contextmanager
@@ -109,10 +112,13 @@ def run_amplifier(pipe: Connection, feed: Feed) -> None:
     Sent are ``pushed``, shape (n_streams, n_blocks, 2): when each push began, and the time stamp of its last sample;
     and ``answered``, shape (n, 2): when each sample of ``feed.answers`` arrived that is not NaN, and its time stamp.
     """
+    from streamdetect.realtime import claim_realtime
     from streamdetect.sinks.lsl import SignalOutlet
     from streamdetect.sources.lsl_streams import local_clock
 
     pin(feed.cores)
+    if feed.realtime:
+        claim_realtime()
     outlets = [SignalOutlet(stream) for stream in feed.streams]
     pipe.send(READY)
     pipe.recv()

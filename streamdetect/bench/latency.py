@@ -6,6 +6,7 @@ its journal and its outlets, and where asked for there are the dashboard, a brow
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from streamdetect.bench.mne_stream import check_mne_lsl, run_mne_lsl
 from streamdetect.bench.onlookers import open_dashboard
 from streamdetect.bench.timed_monitor import Job, run_monitor, session_name
 from streamdetect.detector import Detector, FeaturePipeline
-from streamdetect.errors import StreamError
+from streamdetect.errors import InputError, StreamError
 from streamdetect.sources.lsl_config import own_lsl_session
 
 
@@ -49,6 +50,9 @@ class LatencyBench:
 
     Notes
     -----
+    The process that pushes is scheduled in real time in every measurement, where this user may ask for it: it stands
+    for an amplifier, which no program on this machine delays.
+
     Uses an LSL session of its own, unless ``LSLAPICFG`` is set: nobody else on the network sees the streams. LSL must
     not have been used before in this process with other settings.
     """
@@ -64,8 +68,11 @@ class LatencyBench:
         self._signal_s = self._ignored_s + seconds
         self._chunk_s = chunk_s
         self._signal = make_signal(metadata.ch_names, metadata.sfreq)
+        self._may_be_realtime = _may_be_realtime()
 
-    def measure_monitor(self, *, dashboard: bool = False, record: bool = False) -> dict[str, Any]:
+    def measure_monitor(
+        self, *, dashboard: bool = False, record: bool = False, realtime: bool = False
+    ) -> dict[str, Any]:
         """Measure from push to decision.
 
         Parameters
@@ -74,6 +81,8 @@ class LatencyBench:
             With the dashboard running, and its page open in a headless browser where there is one.
         record : bool
             With LabRecorder recording signal, probabilities and markers.
+        realtime : bool
+            With ``--realtime``.
 
         Returns
         -------
@@ -89,7 +98,11 @@ class LatencyBench:
             The processes did not find each other.
         MissingExtraError
             The dashboard or the recorder is not installed.
+        InputError
+            This user may not ask for real-time scheduling.
         """
+        if realtime and not self._may_be_realtime:
+            raise InputError("bench: this user may not ask for real-time scheduling")
         if record:
             from streamdetect.cli.console import needs_extra
 
@@ -100,7 +113,7 @@ class LatencyBench:
             feed = self._feed(name, answers=f"{session_name(name)}-probabilities")
             amplifier = stack.enter_context(process(run_amplifier, feed))
             expect(amplifier, CONNECT_S, "amplifier process")
-            job = Job(self._path, (name,), self._signal_s, Path(folder), record)
+            job = Job(self._path, (name,), self._signal_s, Path(folder), record, realtime=realtime)
             monitor = stack.enter_context(process(run_monitor, job))
             expect(monitor, CONNECT_S, "monitor process")
             browser = stack.enter_context(open_dashboard(session_name(name))) if dashboard else None
@@ -152,7 +165,7 @@ class LatencyBench:
 
     def _feed(self, name: str, answers: str | None = None) -> Feed:
         streams = make_streams([name], self._metadata.ch_names, self._metadata.sfreq)
-        return Feed(streams, self._signal, self._signal_s, self._chunk_s, answers)
+        return Feed(streams, self._signal, self._signal_s, self._chunk_s, answers, realtime=self._may_be_realtime)
 
     def _match(self, pushed: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
         return match_pushes(pushed, seen, 0.5 / self._metadata.sfreq, pushed[0, 1] + self._ignored_s)
@@ -182,6 +195,19 @@ def match_pushes(
         raise StreamError("bench: no valid decision came back; is this machine too busy to measure on?")
     blocks = np.searchsorted(pushed[:, 1], counted[:, 1] - tolerance_s)
     return (counted[:, 0] - pushed[blocks, 0]) * 1000.0
+
+
+def _may_be_realtime() -> bool:
+    """Try it on this thread alone."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, *before)
+    return True
 
 
 def _quantiles(what: str, taken_ms: NDArray[np.float64]) -> dict[str, float]:

@@ -34,6 +34,8 @@ class Job:
         Record each session.
     cores : frozenset of int
         Cores to run on; empty for any.
+    realtime : bool
+        As ``--realtime``.
     """
 
     model: Path
@@ -42,6 +44,7 @@ class Job:
     folder: Path
     record: bool = False
     cores: frozenset[int] = frozenset()
+    realtime: bool = False
 
 
 def session_name(stream: str) -> str:
@@ -59,6 +62,7 @@ def run_monitor(pipe: Connection, job: Job) -> None:
     pin(job.cores)
     from streamdetect.live import Wish, open_sessions
     from streamdetect.monitor import run_sessions
+    from streamdetect.realtime import claim_realtime
     from streamdetect.sources.lsl_streams import local_clock
 
     wishes = [Wish(f"name='{name}'", str(job.model), session_name(name)) for name in job.streams]
@@ -71,6 +75,8 @@ def run_monitor(pipe: Connection, job: Job) -> None:
             sinks.append(_TimedSink(local_clock))
             session.source = sources[-1]
             session.sinks = (*session.sinks, sinks[-1])
+        if job.realtime:
+            claim_realtime()
         pipe.send(READY)
         started, cpu = time.perf_counter(), time.process_time()
         run_sessions(sessions, clock=local_clock, on_status=lambda statuses: None)

@@ -19,6 +19,8 @@ _WAYS = {
     "monitor": "monitor",
     "dashboard": "with dashboard",
     "recording": "recording, with dashboard",
+    "dashboard_realtime": "--realtime, with dashboard",
+    "recording_realtime": "--realtime, recording, with dashboard",
 }
 _PACKAGES = ("streamdetect", "numpy", "scipy", "scikit-learn", "onnxruntime", "pylsl")
 
@@ -94,7 +96,7 @@ def bench(
 def _measure_latency(model: Path, seconds: float) -> dict[str, Any]:
     """Measure mne-lsl and the monitor one after the other, and put the ratios beside."""
     from streamdetect.bench.latency import LatencyBench
-    from streamdetect.errors import MissingExtraError
+    from streamdetect.errors import InputError, MissingExtraError
 
     bench = LatencyBench(model, seconds=seconds)
     ways: dict[str, Callable[[], dict[str, Any]]] = {
@@ -102,13 +104,15 @@ def _measure_latency(model: Path, seconds: float) -> dict[str, Any]:
         "monitor": bench.measure_monitor,
         "dashboard": lambda: bench.measure_monitor(dashboard=True),
         "recording": lambda: bench.measure_monitor(dashboard=True, record=True),
+        "dashboard_realtime": lambda: bench.measure_monitor(dashboard=True, realtime=True),
+        "recording_realtime": lambda: bench.measure_monitor(dashboard=True, record=True, realtime=True),
     }
     figures: dict[str, Any] = {}
     for way, measure in ways.items():
         say(f"timing push to decision over LSL, {_WAYS[way]}, for {seconds:g} s …")
         try:
             figures[way] = measure()
-        except MissingExtraError as error:
+        except (MissingExtraError, InputError) as error:
             say(f"not measured: {error}")
             figures[way] = {"missing": str(error)}
     if "missing" not in figures["mne_lsl"]:

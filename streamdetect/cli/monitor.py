@@ -65,6 +65,10 @@ def monitor(
         str | None,
         typer.Option(help="Unit of the signal (microvolts, volts, …) if the stream tells none or a wrong one."),
     ] = None,
+    realtime: Annotated[
+        bool,
+        typer.Option("--realtime", help="Run before all other programs, where the system lets this user; on Linux."),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print only warnings, errors and the address of the dashboard.")
     ] = False,
@@ -83,6 +87,7 @@ def monitor(
     from streamdetect.cli.status_line import StatusLine
     from streamdetect.live import files_of, open_sessions
     from streamdetect.monitor import run_sessions
+    from streamdetect.realtime import claim_realtime
     from streamdetect.sources.lsl_config import quiet_liblsl
     from streamdetect.sources.lsl_streams import local_clock
 
@@ -118,6 +123,8 @@ def monitor(
             def say_how(statuses: Sequence[Status]) -> None:
                 line.show(lambda: format_statuses(statuses), lambda: render(statuses))
 
+        if realtime:  # last: what was started before may wait for the monitor
+            claim_realtime()
         run_sessions(sessions, clock=local_clock, on_status=None if quiet else say_how, stop=stop)
     if not quiet:
         lines = _describe(sessions)

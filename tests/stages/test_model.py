@@ -11,7 +11,7 @@ from models import make_data, make_metadata, make_model
 from streamdetect import model_file as model_file_module
 from streamdetect.errors import ModelError
 from streamdetect.settings import ChannelHealthSettings, FeatureSettings, FilterSettings, HealthSettings, PowerSettings
-from streamdetect.stages.model import Model, ModelMetadata, name_features
+from streamdetect.stages.model import Model, ModelMetadata, name_features, predict_together
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,26 @@ def test_a_row_does_not_depend_on_how_rows_are_cut(model):
         blocks = [model.predict(part) for part in np.split(X, cuts)]
         for name, values in whole.items():
             np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), values)
+
+
+def test_models_that_run_together_give_what_each_gives_alone(model, model_file):
+    rows = make_data(3)[0]
+    other = Model.load(model_file)
+    requests = [(model, rows[:1]), (other, rows[1:4]), (model, rows[4:4]), (model, rows[5:75]), (other, rows[80:81])]
+    for found, (asked, features) in zip(predict_together(requests), requests, strict=True):
+        alone = asked.predict(features)
+        assert list(found) == list(alone)
+        for name, values in alone.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+def test_models_that_run_together_run_once_for_all_rows(model, monkeypatch):
+    seen = []
+    predict = Model.predict
+    monkeypatch.setattr(Model, "predict", lambda self, features: seen.append(len(features)) or predict(self, features))
+    rows = make_data(3)[0]
+    predict_together([(model, rows[:2]), (model, rows[2:3]), (model, rows[3:7])])
+    assert seen == [7]
 
 
 def test_no_batch_of_one_and_none_above_64_reaches_onnx_runtime(model, monkeypatch):
