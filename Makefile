@@ -14,17 +14,22 @@ demo: $(VENV)/run.stamp
 	$(BIN)/streamdetect demo
 	$(BIN)/segment demo
 
-# Two processes: half of the time of the tests is spent waiting for live streams.
-TEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two processes: half of the time of the tests is spent waiting for live streams. The viewer of the napari plugin by
+# itself: a process that draws it must not load TensorFlow.
+NAPARI := tests/segment/napari
+define run_tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=$(NAPARI)
+	$(BIN)/python -m pytest $(NAPARI)
+endef
 
 test: $(VENV)/dev.stamp
-	$(TEST)
+	$(run_tests)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(TEST)
+	$(run_tests)
 
 bench: $(VENV)/run.stamp
 	$(BIN)/streamdetect bench --literal

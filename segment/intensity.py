@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +56,8 @@ def intensity_range(volume: Voxels, percentiles: tuple[float, float] = (1.0, 99.
     Notes
     -----
     From a sample: at most 32 slices, evenly spaced along z with the first and the last among them, and of each every
-    k-th pixel along both axes, k the smallest that leaves at most 262,144. The same volume gives the same answer.
+    k-th pixel along both axes, k the smallest that leaves at most 262,144. The same volume gives the same answer. A
+    slice that is damaged is left out, unless all are: what lies in it is told where it is needed.
 
     Examples
     --------
@@ -86,8 +88,8 @@ def sample_intensities(volume: Voxels) -> NDArray[Any]:
     step = max(1, int(np.ceil(np.sqrt(n_rows * n_columns / MAX_PIXELS))))
     while len(range(0, n_rows, step)) * len(range(0, n_columns, step)) > MAX_PIXELS:
         step += 1  # the edges round up
-    parts = [volume[z : z + 1][0, ::step, ::step].ravel() for z in sample_slices(n_slices, MAX_SLICES)]
-    sample = np.concatenate(parts)
+    slices = _read_slices(volume, sample_slices(n_slices, MAX_SLICES), (slice(0, n_rows), slice(0, n_columns)))
+    sample = np.concatenate([plane[::step, ::step].ravel() for plane in slices])
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():
         raise VolumeError(f"{name_volume(volume)}: holds NaN or infinity; replace them, or save it as uint8 or uint16")
     return sample
@@ -118,15 +120,30 @@ def detail_skewness(volume: Voxels, intensity: tuple[float, float]) -> float:
     from scipy.ndimage import uniform_filter
 
     n_slices, *plane = volume.shape
-    middle = tuple(slice(max(0, (n - TEXTURE_SIDE) // 2), (n + TEXTURE_SIDE) // 2) for n in plane)
+    rows, columns = (slice(max(0, (n - TEXTURE_SIDE) // 2), (n + TEXTURE_SIDE) // 2) for n in plane)
     details = []
-    for z in sample_slices(n_slices, N_TEXTURE_SLICES):
-        image = np.clip(volume[(slice(z, z + 1), *middle)][0].astype(np.float32), *intensity)
+    for values in _read_slices(volume, sample_slices(n_slices, N_TEXTURE_SLICES), (rows, columns)):
+        image = np.clip(values.astype(np.float32), *intensity)
         details.append((uniform_filter(image, FINE) - uniform_filter(image, COARSE)).ravel())
     detail = np.concatenate(details).astype(np.float64)
     detail -= detail.mean()
     spread = float(np.sqrt((detail**2).mean()))
     return float((detail**3).mean()) / spread**3 if spread > 0 else 0.0
+
+
+def _read_slices(volume: Voxels, indices: list[int], within: tuple[slice, slice]) -> Iterator[NDArray[Any]]:
+    """Yield a part of some slices; those that are damaged are left out, as long as others are not."""
+    n_read, damage = 0, None
+    for z in indices:
+        try:
+            values = volume[(slice(z, z + 1), *within)][0]
+        except VolumeError as error:
+            damage = error
+            continue
+        n_read += 1
+        yield values
+    if damage is not None and not n_read:
+        raise damage
 
 
 def sample_slices(n_slices: int, n_most: int) -> list[int]:

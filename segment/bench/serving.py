@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from segment.intensity import intensity_range
 from segment.serving.model import SegmentationModel
 from segment.serving.predict import predict_volume
 from segment.synthetic import simulate_volume
@@ -40,38 +42,57 @@ def measure_speed(model_file: Path) -> dict[str, float]:
         included), ``keras`` (the network in a compiled graph, and no more), their ``ratio``, and the largest
         ``difference`` of a probability.
     """
+    served = SegmentationModel.load(model_file, device="cpu")
+    image = simulate_planes(N_SLICES)
+    intensity = intensity_range(image, served.metadata.percentiles)
+    run_keras = keras_runner(model_file, image, intensity)
+
+    def run_onnxruntime() -> NDArray[np.float32]:
+        return predict_volume(image, served, intensity=intensity, voxel_nm=served.metadata.voxel_nm)
+
+    difference = float(np.abs(run_keras() - run_onnxruntime()).max())
+    best = time_in_turn({"keras": run_keras, "onnxruntime": run_onnxruntime})
+    speeds = {name: image.size / 1e6 / seconds for name, seconds in best.items()}
+    return speeds | {"ratio": speeds["onnxruntime"] / speeds["keras"], "difference": difference}
+
+
+def simulate_planes(n_slices: int) -> NDArray[np.uint8]:
+    """Return simulated slices of the size of the EPFL volumes, shape (n_slices, 768, 1024)."""
+    image = simulate_volume((n_slices, 256, 256)).image
+    return np.tile(image, (1, PLANE[0] // 256, PLANE[1] // 256))
+
+
+def keras_runner(
+    model_file: Path, image: NDArray[Any], intensity: tuple[float, float]
+) -> Callable[[], NDArray[np.float32]]:
+    """Return what runs the slices through Keras, with the weights of a model file, in a compiled graph."""
     load_keras()  # quiets TensorFlow, so before it
     import tensorflow as tf
 
-    served = SegmentationModel.load(model_file, device="cpu")
-    network = network_of(served.metadata)
+    network = network_of(SegmentationModel.load(model_file, device="cpu").metadata)
     trained = build_unet(network)
     load_weights(model_file, trained)
-    image = simulate_volume((N_SLICES, 256, 256)).image
-    image = np.tile(image, (1, PLANE[0] // 256, PLANE[1] // 256))
-    low, high = (float(each) for each in np.percentile(image, served.metadata.percentiles))
+    low, high = intensity
 
     @tf.function
     def graph(slices: Any) -> Any:
         scaled = tf.clip_by_value((slices - low) * (2.0 / (high - low)) - 1.0, -2.0, 2.0)
         return tf.sigmoid(trained(scaled, training=False))
 
-    around = np.arange(N_SLICES)[:, None] + np.array(network.slice_offsets)
-    channels = np.moveaxis(image[np.clip(around, 0, N_SLICES - 1)], 1, -1).astype(np.float32)
+    around = np.arange(len(image))[:, None] + np.array(network.slice_offsets)
+    channels = np.moveaxis(image[np.clip(around, 0, len(image) - 1)], 1, -1).astype(np.float32)
+    return lambda: np.stack([np.asarray(graph(tf.constant(each[None])))[0, ..., 0] for each in channels])
 
-    def run_keras() -> Any:
-        return np.stack([np.asarray(graph(tf.constant(each[None])))[0, ..., 0] for each in channels])
 
-    def run_onnxruntime() -> Any:
-        return predict_volume(image, served, intensity=(low, high), voxel_nm=served.metadata.voxel_nm)
-
-    difference = float(np.abs(run_keras() - run_onnxruntime()).max())
-    best = {"onnxruntime": np.inf, "keras": np.inf}
-    for _ in range(N_ROUNDS):
-        for name, run in (("keras", run_keras), ("onnxruntime", run_onnxruntime)):
-            best[name] = min(best[name], _time(run))
-    speeds = {name: image.size / 1e6 / seconds for name, seconds in best.items()}
-    return speeds | {"ratio": speeds["onnxruntime"] / speeds["keras"], "difference": difference}
+def time_in_turn(runs: Mapping[str, Callable[[], Any]], n_rounds: int | None = None) -> dict[str, float]:
+    """Return the seconds of the quickest of some calls of each; called in turn, all meet the same other work."""
+    best = dict.fromkeys(runs, np.inf)
+    for _ in range(n_rounds or N_ROUNDS):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - began)
+    return best
 
 
 def measure_memory(model_file: Path, folder: Path) -> dict[str, float]:
@@ -102,9 +123,3 @@ def measure_memory(model_file: Path, folder: Path) -> dict[str, float]:
         "seconds": figures["seconds"],
         "megavoxels_per_s": figures["json"]["megavoxels_per_s"],
     }
-
-
-def _time(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began

@@ -10,6 +10,7 @@ from streamdetect.cli.console import check_outputs
 from streamdetect.errors import InputError
 
 if TYPE_CHECKING:
+    from segment.serving.blocks import Region
     from segment.volumes import VoxelSize
 
 _VOLUMES = ("OUT", "probabilities")  # of the outputs: these may be an OME-Zarr, which is a folder
@@ -88,6 +89,46 @@ def parse_slices(text: str, n_slices: int, option: str = "--slices") -> tuple[in
             f"{option} {text}: expected A:B with 0 <= A < B <= {n_slices}, for the {n_slices} slices that there are"
         )
     return first, stop
+
+
+def parse_roi(text: str, shape: tuple[int, int, int], option: str = "--roi") -> Region:
+    """Read ``Z0:Z1,Y0:Y1,X0:X1`` as a region of a volume; ``:`` alone is all of an axis.
+
+    Parameters
+    ----------
+    text : str
+        The first voxel along each axis, and one past the last.
+    shape : tuple of int
+        Of the volume, (z, y, x).
+    option : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        It is no such region, or does not lie within the volume.
+
+    Examples
+    --------
+    >>> parse_roi("0:16,:,100:200", (165, 768, 1024))
+    ((0, 16), (0, 768), (100, 200))
+    """
+    parts = text.split(",")
+    spans = []
+    try:
+        for part, n in zip(parts, shape, strict=True):
+            start, colon, stop = part.strip().partition(":")
+            spans.append((int(start or 0), int(stop or n)) if colon else (-1, -1))
+    except ValueError:
+        spans = []
+    if not spans or not all(0 <= start < stop <= n for (start, stop), n in zip(spans, shape, strict=True)):
+        limits = ",".join(f"0:{n}" for n in shape)
+        raise InputError(
+            f"{option} {text}: expected Z0:Z1,Y0:Y1,X0:X1 in voxels within {limits}, such as "
+            f"{','.join(f'0:{(n + 1) // 2}' for n in shape)}"
+        )
+    z, y, x = spans
+    return z, y, x
 
 
 def known_voxel_size(voxel_nm: VoxelSize | None, path: Path, needed_by: str = "") -> VoxelSize:

@@ -14,11 +14,15 @@ import typer
 from segment.cli.predict import DEFAULT_MODEL
 from streamdetect.cli.console import check_outputs, n_cores, needs_extra, say, table_console, write_json
 
+FAST_MODEL = "mitochondria-epfl-plus-fast"
+
 
 class Part(StrEnum):
     """What can be measured alone."""
 
     SPEED = "speed"
+    FAST = "fast"
+    TILES = "tiles"
     MEMORY = "memory"
     STEPS = "steps"
 
@@ -26,17 +30,23 @@ class Part(StrEnum):
 def bench(
     only: Annotated[list[Part] | None, typer.Option(help="Measure this part; repeat for more. All by default.")] = None,
     model: Annotated[str, typer.Option(metavar="M.onnx", help="The model to serve.")] = DEFAULT_MODEL,
+    fast: Annotated[str, typer.Option(metavar="FAST.onnx", help="What `segment quantize` made of it.")] = FAST_MODEL,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the volume and labels that M was trained on are, to score both."),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where 2 GB may be written; the system's by default.")
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every figure as JSON; - is stdout.")] = None,
 ) -> None:
-    """Measure serving against Keras, memory for a 1 GB volume, and training steps.
+    """Measure serving against Keras, a model in fewer bits, tiles, memory for a 1 GB volume, and training steps.
 
     Takes about ten minutes. Leave the machine alone meanwhile.
     """
     check_outputs(json=json)
     with needs_extra("segment-train"):
+        from segment.bench.fast import measure_accuracy, measure_fast, measure_tiles
         from segment.bench.serving import measure_memory, measure_speed
         from segment.bench.training import measure_steps
         from segment.serving.metadata import METADATA_KEY
@@ -50,6 +60,10 @@ def bench(
     path = find_model(model, METADATA_KEY)
     SegmentationModel.load(path, device="cpu")  # refuses what cannot be served now, not in some minutes
     parts = set(only or Part)
+    fast_path = path
+    if parts & {Part.FAST, Part.TILES}:
+        fast_path = find_model(fast, METADATA_KEY)
+        SegmentationModel.load(fast_path, device="cpu")
     figures: dict[str, Any] = {
         "machine": {"cores": n_cores(), "processor": platform.processor() or platform.machine()},
         "versions": list_versions(),
@@ -58,6 +72,18 @@ def bench(
     if Part.SPEED in parts:
         say("timing ONNX Runtime and Keras in turn …")
         figures["speed"] = measure_speed(path)
+    if Part.FAST in parts:
+        figures["fast"] = {"model": fast_path.stem}
+        if data is not None:
+            say("scoring both on the slices that they were chosen on …")
+            figures["fast"]["iou"] = measure_accuracy({"float32": path, "fast": fast_path}, data)
+        else:
+            say("no IoU: give --data DIR, the folder of the volume and labels that the model was trained on")
+        say("timing the fast model, the one it was made from, and Keras in turn …")
+        figures["fast"] |= measure_fast(path, fast_path)
+    if Part.TILES in parts:
+        say("timing tiles of several sizes in turn …")
+        figures["tiles"] = {each.stem: measure_tiles(each) for each in (path, fast_path)}
     if Part.MEMORY in parts:
         say("segmenting a volume of 1 GB …")
         with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -81,6 +107,22 @@ def _table(figures: dict[str, Any]) -> Any:
         table.add_row("segment predict, megavoxels a second", f"{speed['onnxruntime']:.2f}", "")
         table.add_row("Keras, the same weights and slices", f"{speed['keras']:.2f}", "")
         table.add_row("ratio", f"{speed['ratio']:.2f}", "≥ 1.5")
+    if "fast" in figures:
+        part = figures["fast"]
+        table.add_row(f"{part['model']}, megavoxels a second", f"{part['fast']:.2f}", "≥ 8, aim 16")
+        table.add_row("  the model it was made from, in the same run", f"{part['float32']:.2f}", "")
+        table.add_row("  Keras, in the same run", f"{part['keras']:.2f}", "")
+        table.add_row("  ratio to these", f"{part['ratio']:.2f}, {part['ratio_to_keras']:.2f}", "")
+        if "iou" in part:
+            iou = part["iou"]
+            table.add_row(
+                "  IoU on slices {}:{}, and before".format(*iou["slices"]),
+                f"{iou['fast']:.4f}, {iou['float32']:.4f}",
+                "≤ 0.01 less",
+            )
+    for name, rates in figures.get("tiles", {}).items():
+        for tile, rate in rates.items():
+            table.add_row(f"{name}: tiles of {tile} pixels, megavoxels a second", f"{rate:.2f}", "")
     if "memory" in figures:
         memory = figures["memory"]
         table.add_row(f"volume of {memory['volume_gb']:.2f} GB: peak memory", f"{memory['peak_gb']:.2f} GB", "≤ 2 GB")

@@ -188,7 +188,7 @@ def _segment(
     """Write mask, numbered objects and measurements; return the mask, the number of objects and megavoxels a second."""
     import numpy as np
 
-    from segment.cli.predict import voxel_progress
+    from segment.cli.predict_report import voxel_progress
     from segment.objects.instances import label_objects
     from segment.objects.measure import measure_objects, write_measures
     from segment.serving.predict import predict_volume

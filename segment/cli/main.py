@@ -13,10 +13,23 @@ from segment.cli.instances import instances
 from segment.cli.measure import measure
 from segment.cli.overlay import overlay
 from segment.cli.predict import predict
+from segment.cli.quantize import quantize
 from segment.cli.train import train
+from segment.cli.zoo import zoo
 from streamdetect.cli.main import run_app
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, train, predict, instances, measure, evaluate, overlay, bench)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    train,
+    quantize,
+    predict,
+    instances,
+    measure,
+    evaluate,
+    overlay,
+    bench,
+    zoo,
+)
 
 app = typer.Typer(
     name="segment",

@@ -64,6 +64,7 @@ def label_objects(
     -----
     Holds the mask, 1 byte a voxel, and the labels, 4 bytes a voxel, in memory. Specks are left out before a split, and
     parts that a split makes too small after it: no object is smaller than `min_voxels`.
+    `segment.objects.blockwise.label_volume` does the same to files of any size.
 
     Examples
     --------
@@ -78,22 +79,47 @@ def label_objects(
     """
     if mask.ndim != 3 or mask.dtype != np.bool_:
         raise InputError(f"mask: must be boolean with the axes z, y, x, found {mask.dtype} with {mask.ndim} axes")
-    if connectivity not in get_args(Connectivity):
-        raise InputError(f"connectivity must be 6, 18 or 26, found {connectivity}")
-    if min_voxels < 0:
-        raise InputError(f"min_voxels must be 0 or more, found {min_voxels}")
+    check_options(connectivity, min_voxels)
     if mask.size == 0:
         return np.zeros(mask.shape, np.uint32), 0
-    labels, n_objects = _connect(mask, connectivity)
+    labels, n_objects = connect_voxels(mask, connectivity)
     labels, n_objects = drop_small(labels, n_objects, min_voxels)
     if neck_nm is not None:
-        if voxel_nm is None:
-            raise InputError("neck_nm: objects are split by distances in nm, which needs the voxel size: give voxel_nm")
+        voxel_nm = check_neck(neck_nm, voxel_nm)
         labels, n_objects = split_objects(labels, n_objects, voxel_nm, neck_nm=neck_nm, connectivity=connectivity)
         labels, n_objects = drop_small(labels, n_objects, min_voxels)
     if labels.dtype == np.uint64 and n_objects <= _UINT32_MAX:
         labels = labels.astype(np.uint32)
     return labels, n_objects
+
+
+def check_options(connectivity: int, min_voxels: int) -> None:
+    """Refuse what `label_objects` cannot use.
+
+    Raises
+    ------
+    InputError
+        There is no such connectivity, or the number is below 0.
+    """
+    if connectivity not in get_args(Connectivity):
+        raise InputError(f"connectivity must be 6, 18 or 26, found {connectivity}")
+    if min_voxels < 0:
+        raise InputError(f"min_voxels must be 0 or more, found {min_voxels}")
+
+
+def check_neck(neck_nm: float, voxel_nm: tuple[float, float, float] | None) -> tuple[float, float, float]:
+    """Return the voxel size that a split needs, or refuse.
+
+    Raises
+    ------
+    InputError
+        It is not known, or `neck_nm` or a side of the voxel is not above 0.
+    """
+    if voxel_nm is None:
+        raise InputError("neck_nm: objects are split by distances in nm, which needs the voxel size: give voxel_nm")
+    if not neck_nm > 0 or not all(side > 0 for side in voxel_nm):
+        raise InputError(f"neck_nm and voxel_nm must be above 0 nm, found {neck_nm} and {voxel_nm}")
+    return voxel_nm
 
 
 def drop_small(labels: Labels, n_objects: int, min_voxels: int) -> tuple[Labels, int]:
@@ -176,8 +202,7 @@ def split_objects(
     P. Soille, Morphological Image Analysis, 2nd ed., Springer 2003: dynamics (h-maxima) and watershed of the distance
     function. Basins of all maxima are merged here by the same rule, which needs one flooding and no rounding.
     """
-    if not neck_nm > 0 or not all(side > 0 for side in voxel_nm):
-        raise InputError(f"neck_nm and voxel_nm must be above 0 nm, found {neck_nm} and {voxel_nm}")
+    check_neck(neck_nm, voxel_nm)
     if n_objects == 0:
         return labels, 0
     n_found = n_objects
@@ -186,14 +211,14 @@ def split_objects(
         # With a voxel of background around it, except where the volume ends.
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in boxes[label])
         inside = labels[box]
-        parts, n_parts = _split_object(inside == label, voxel_nm, neck_nm, connectivity)
+        parts, n_parts = split_object(inside == label, voxel_nm, neck_nm, connectivity)
         for part in range(2, n_parts + 1):  # the first keeps its label
             n_found += 1
             inside[parts == part] = n_found
     return _order_by_first_voxel(labels, n_found), n_found
 
 
-def _connect(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[Labels, int]:
+def connect_voxels(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[Labels, int]:
     """Return labels and their number; cc3d numbers an array in C order by the first voxels."""
     # While it works, cc3d may need a provisional label for each voxel.
     dtype = np.uint32 if mask.size <= _UINT32_MAX else np.uint64
@@ -205,7 +230,7 @@ def _connect(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[Label
     return labels, int(n_objects)
 
 
-def _split_object(
+def split_object(
     mask: NDArray[np.bool_], voxel_nm: tuple[float, float, float], neck_nm: float, connectivity: Connectivity
 ) -> tuple[NDArray[np.int32], int]:
     """Return the parts of one object, numbered from 1, and how many there are."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from os import PathLike
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import VolumeError
 from segment.intensity import Voxels, name_volume
-from segment.volumes.stored import Stored, damage_refused
+from segment.volumes.stored import damage_refused
 from segment.volumes.volume import open_stored
 from segment.volumes.voxel_size import VoxelSize
 
@@ -27,10 +31,12 @@ class Numbers:
     """Numbers of a file, of any type and as they are stored, read as they are sliced.
 
     A `segment.volumes.Volume` holds grey values: it refuses 32 bits, and moves signed numbers to make them unsigned.
+    Threads may share it; another process that it is sent to opens the file once.
 
     Parameters
     ----------
-    stored : Stored
+    path : path
+        Of any format that `segment.volumes.open_volume` reads.
     voxel_nm : tuple of float, optional
         Size in nm, (z, y, x), in place of what the file says.
 
@@ -41,47 +47,56 @@ class Numbers:
     dtype : numpy.dtype
     voxel_nm : tuple of float or None
     path : Path
-    """
-
-    def __init__(self, stored: Stored, voxel_nm: VoxelSize | None = None) -> None:
-        self.shape, self.dtype, self.path = stored.shape, stored.dtype, stored.path
-        self.voxel_nm = voxel_nm or stored.voxel_nm
-        self._stored = stored
-
-    def __getitem__(self, key: slice | tuple[slice, ...], /) -> NDArray[Any]:
-        """Return a box as a new array, shape (z, y, x); the key as for a `Volume`."""
-        parts = key if isinstance(key, tuple) else (key,)
-        bounds = [part.indices(n)[:2] for part, n in zip((*parts, *[slice(None)] * 3)[:3], self.shape, strict=True)]
-        z, y, x = (slice(start, max(start, stop)) for start, stop in bounds)
-        with damage_refused(self.path, f"slices {z.start} to {z.stop - 1} cannot be read"):
-            return self._stored.read((z, y, x))
-
-
-@contextmanager
-def open_numbers(path: str | PathLike[str], *, voxel_nm: VoxelSize | None = None) -> Iterator[Numbers]:
-    """Open a mask, probabilities or numbered objects.
-
-    Parameters
-    ----------
-    path : path
-        Of any format that `segment.volumes.open_volume` reads.
-    voxel_nm : tuple of float, optional
-        Size in nm, (z, y, x), in place of what the file says.
-
-    Yields
-    ------
-    Numbers
 
     Raises
     ------
     VolumeError
         The file cannot be read.
     """
-    stored = open_stored(path)
+
+    def __init__(self, path: str | PathLike[str], voxel_nm: VoxelSize | None = None) -> None:
+        self._stored = stored = open_stored(path)
+        self.shape, self.dtype, self.path = stored.shape, stored.dtype, stored.path
+        self.voxel_nm = voxel_nm or stored.voxel_nm
+        self._lock = threading.Lock()
+        self._source = (os.path.abspath(path), voxel_nm, uuid4().hex)
+
+    def __getitem__(self, key: slice | tuple[slice, ...], /) -> NDArray[Any]:
+        """Return a box as a new array, shape (z, y, x); the key as for a `Volume`."""
+        parts = key if isinstance(key, tuple) else (key,)
+        bounds = [part.indices(n)[:2] for part, n in zip((*parts, *[slice(None)] * 3)[:3], self.shape, strict=True)]
+        z, y, x = (slice(start, max(start, stop)) for start, stop in bounds)
+        with self._lock, damage_refused(self.path, f"slices {z.start} to {z.stop - 1} cannot be read"):
+            return self._stored.read((z, y, x))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_again, self._source
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stored.close()
+
+
+@lru_cache(maxsize=2)
+def _open_again(path: str, voxel_nm: VoxelSize | None, _opened: str) -> Numbers:
+    """Open a file for all that is sent to this process about it, until it is opened anew where it is sent from."""
+    return Numbers(path, voxel_nm)
+
+
+@contextmanager
+def open_numbers(path: str | PathLike[str], *, voxel_nm: VoxelSize | None = None) -> Iterator[Numbers]:
+    """Open a mask, probabilities or numbered objects, and close it when the block ends.
+
+    Parameters
+    ----------
+    path, voxel_nm
+        As for `Numbers`.
+    """
+    numbers = Numbers(path, voxel_nm)
     try:
-        yield Numbers(stored, voxel_nm)
+        yield numbers
     finally:
-        stored.close()
+        numbers.close()
 
 
 def mask_slabs(
@@ -117,7 +132,7 @@ def mask_slabs(
     VolumeError
         The volume holds other values, or is a mask although a threshold is given.
     """
-    highest = 0
+    highest: float = 0
     n_slices, *plane = volume.shape
     stop = n_slices if stop is None else stop
     thickness = max(1, SLAB_VOXELS // max(1, math.prod(plane)))
@@ -125,14 +140,10 @@ def mask_slabs(
         where = slice(start, min(start + thickness, stop))
         slab = volume[where]
         if threshold is None:
-            mask = slab != 0
-            top = slab.max(initial=0)
-            if top not in (0, *_MASK_VALUES) or (highest not in (0, top) and top > 0) or (slab[mask] != top).any():
-                raise VolumeError(_describe_values(volume, slab, highest, advice))
+            mask, highest = to_mask(volume, slab, highest=highest, advice=advice)
         else:
             mask = slab >= _lowest_foreground(volume, slab, threshold)
-            top = slab.max(initial=0)
-        highest = max(highest, top)
+            highest = max(highest, slab.max(initial=0))
         yield where, mask
     if threshold is not None and highest == 1 and volume.dtype.kind == "u":
         raise VolumeError(
@@ -173,40 +184,83 @@ def read_mask(
     return mask
 
 
-def read_objects(volume: Voxels) -> NDArray[np.unsignedinteger[Any]]:
-    """Read numbered objects into memory.
+def to_mask(
+    volume: Voxels, values: NDArray[Any], *, highest: float = 0, advice: str = ADVICE
+) -> tuple[NDArray[np.bool_], float]:
+    """Make a mask of some values of a volume.
 
     Parameters
     ----------
-    volume : Numbers or ndarray of integers, shape (z, y, x)
-        Each object has its own number, the background is 0.
+    volume : Numbers or ndarray
+        Where they are from, for the message.
+    values : ndarray, shape (z, y, x)
+        0 and 255, or 0 and 1.
+    highest : float
+        What stands for foreground in values seen before; 0 where there was none.
+    advice : str
+        As for `mask_slabs`.
 
     Returns
     -------
-    ndarray of unsigned integers, shape (z, y, x)
+    mask : ndarray of bool, shape (z, y, x)
+    highest : float
+        What stands for foreground, as far as is known.
 
     Raises
     ------
     VolumeError
-        The volume holds no integers, or negative ones; or it is a mask: 8 or 16 bits, with a single value beside 0,
-        which is 1 or 255.
+        The values are others.
     """
-    labels = np.asarray(volume[:])
-    name = name_volume(volume)
-    if labels.dtype.kind not in "uib" or labels.min(initial=0) < 0:
-        found = "negative numbers" if labels.dtype.kind == "i" else str(labels.dtype)
+    mask = values != 0
+    top = values.max(initial=0)
+    if top not in (0, *_MASK_VALUES) or (highest not in (0, top) and top > 0) or (values[mask] != top).any():
+        raise VolumeError(_describe_values(volume, values, highest, advice))
+    return mask, max(highest, top)
+
+
+def to_numbers(volume: Voxels, values: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return some values of a volume as numbers of objects, without a copy.
+
+    Parameters
+    ----------
+    volume : Numbers or ndarray
+        Where they are from, for the message.
+    values : ndarray of integers
+        Each object has its own number, the background is 0.
+
+    Raises
+    ------
+    VolumeError
+        They are no integers, or negative ones.
+    """
+    if values.dtype.kind not in "uib" or values.min(initial=0) < 0:
+        found = "negative numbers" if values.dtype.kind == "i" else str(values.dtype)
         raise VolumeError(
-            f"{name}: expected objects numbered from 1, the background 0, found {found}: run  segment instances  on a "
-            "mask, which numbers the objects"
+            f"{name_volume(volume)}: expected objects numbered from 1, the background 0, found {found}: run  segment "
+            "instances  on a mask, which numbers the objects"
         )
-    if labels.dtype.itemsize <= 2:
-        top = int(labels.max(initial=0))
-        if top in _MASK_VALUES and all(np.isin(plane, (0, top)).all() for plane in labels):
-            raise VolumeError(
-                f"{name}: expected numbered objects, found only 0 and {top}, a mask: run  segment instances  first, "
-                "which numbers the objects"
-            )
-    return labels.view(f"u{labels.dtype.itemsize}")
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def refuse_mask(volume: Voxels, known: NDArray[np.unsignedinteger[Any]]) -> None:
+    """Refuse a mask in place of numbered objects: 8 or 16 bits, with a single number, which is 1 or 255.
+
+    Parameters
+    ----------
+    volume : Numbers or ndarray
+    known : ndarray, shape (n,)
+        The numbers in it, without 0.
+
+    Raises
+    ------
+    VolumeError
+        It is one.
+    """
+    if volume.dtype.itemsize <= 2 and len(known) == 1 and known[0] in _MASK_VALUES:
+        raise VolumeError(
+            f"{name_volume(volume)}: expected numbered objects, found only 0 and {known[0]}, a mask: run  segment "
+            "instances  first, which numbers the objects"
+        )
 
 
 def _describe_values(volume: Voxels, slab: NDArray, highest: float, advice: str) -> str:

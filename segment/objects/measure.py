@@ -6,19 +6,19 @@ Every quantity is defined at `ObjectShape`; the tests hold them against spheres,
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields
 from functools import lru_cache
-from itertools import product
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import InputError
-
-VoxelSize = tuple[float, float, float]
-Box = tuple[slice, slice, slice]
+from segment.objects.blocks import Grid, Shape, choose_blocks
+from segment.objects.sums import PAIRS, STEPS, ObjectSum, SumsOfVolume, sum_block
+from segment.volumes.voxel_size import VoxelSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +119,58 @@ def measure_objects(
         )
     if not all(side > 0 for side in voxel_nm):
         raise InputError(f"voxel_nm must be above 0 nm along each axis, found {voxel_nm}")
-    known = find_labels(labels)
+    if labels.size == 0:
+        return []
+    grid = choose_blocks(labels.shape)
+    total = SumsOfVolume(labels.dtype)
+    for index in range(len(grid)):
+        total.add(sum_block(labels[grid.box(index, below=1, above=1)], grid, index))
+    sums = total.result()
     measured = []
-    for index, box in enumerate(_find_boxes(labels, known)):
-        measured.append(_measure_object(labels, int(known[index]), box, voxel_nm))
+    for each in sums:
+        measured.append(measure_object(each, labels.shape, voxel_nm))
         if on_object is not None:
-            on_object(index + 1, len(known))
+            on_object(len(measured), len(sums.labels))
     return measured
 
 
-def find_labels(labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Return the numbers in a label volume without 0, ascending; it is looked at a slice at a time.
+def measure_object(found: ObjectSum, shape: Shape, voxel_nm: VoxelSize) -> ObjectShape:
+    """Work out what is measured of an object.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> find_labels(np.array([[[0, 7, 7, 2]]], np.uint32))
-    array([2, 7], dtype=uint32)
+    Parameters
+    ----------
+    found : ObjectSum
+    shape : tuple of int
+        Of the volume, (z, y, x).
+    voxel_nm : tuple of float
+        Voxel size in nm, (z, y, x).
     """
-    found = [np.zeros(0, labels.dtype)]
-    for plane in labels:
-        flat = plane.ravel()
-        starts = np.ones(len(flat), bool)  # of runs of one number: far fewer than voxels
-        np.not_equal(flat[1:], flat[:-1], out=starts[1:])
-        found.append(np.unique(flat[starts]))
-    known = np.unique(np.concatenate(found))
-    return known[known > 0]
+    z, y, x = _centroid(found)
+    major, middle, minor = _axes(found, voxel_nm)
+    return ObjectShape(
+        label=found.label,
+        volume_voxels=found.n_voxels,
+        volume_nm3=found.n_voxels * math.prod(voxel_nm),
+        surface_nm2=_surface(found, voxel_nm),
+        centroid_z_voxel=z,
+        centroid_y_voxel=y,
+        centroid_x_voxel=x,
+        centroid_z_nm=z * voxel_nm[0],
+        centroid_y_nm=y * voxel_nm[1],
+        centroid_x_nm=x * voxel_nm[2],
+        box_z_start_voxel=found.start[0],
+        box_y_start_voxel=found.start[1],
+        box_x_start_voxel=found.start[2],
+        box_z_stop_voxel=found.stop[0],
+        box_y_stop_voxel=found.stop[1],
+        box_x_stop_voxel=found.stop[2],
+        major_axis_nm=major,
+        middle_axis_nm=middle,
+        minor_axis_nm=minor,
+        elongation=major / middle,
+        flatness=middle / minor,
+        touches_border=0 in found.start or any(stop == n for stop, n in zip(found.stop, shape, strict=True)),
+    )
 
 
 def estimate_surface(mask: NDArray[np.bool_], voxel_nm: VoxelSize) -> float:
@@ -187,13 +213,7 @@ def estimate_surface(mask: NDArray[np.bool_], voxel_nm: VoxelSize) -> float:
     >>> round(estimate_surface(sphere, (1.0, 1.0, 1.0)) / (4 * np.pi * 20**2), 2)
     1.0
     """
-    padded = np.pad(mask, 1)
-    area = 0.0
-    for step, nm2_per_crossing in _crossing_areas(voxel_nm):
-        here = tuple(slice(max(0, -by), min(0, -by) or None) for by in step)
-        there = tuple(slice(max(0, by), min(0, by) or None) for by in step)
-        area += nm2_per_crossing * np.count_nonzero(padded[here] != padded[there])
-    return float(area)
+    return _surface(_sum_mask(mask), voxel_nm)
 
 
 def measure_axes(mask: NDArray[np.bool_], voxel_nm: VoxelSize) -> tuple[float, float, float]:
@@ -224,19 +244,7 @@ def measure_axes(mask: NDArray[np.bool_], voxel_nm: VoxelSize) -> tuple[float, f
     >>> round(float(major / middle), 6), round(float(middle / minor), 6)
     (6.0, 1.0)
     """
-    covariance = np.diag([side**2 / 12 for side in voxel_nm])  # of a box about its centre
-    n_voxels = np.count_nonzero(mask)
-    offsets = [
-        (np.arange(n) - _mean_index(mask, axis)) * side
-        for axis, (n, side) in enumerate(zip(mask.shape, voxel_nm, strict=True))
-    ]
-    for first, second, summed in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
-        counts = np.count_nonzero(mask, axis=summed)  # a projection holds all that two axes need
-        covariance[first, second] = covariance[second, first] = offsets[first] @ counts @ offsets[second] / n_voxels
-    for axis in range(3):
-        covariance[axis, axis] += offsets[axis] ** 2 @ _profile(mask, axis) / n_voxels
-    minor, middle, major = 2 * np.sqrt(5 * np.linalg.eigvalsh(covariance))
-    return float(major), float(middle), float(minor)
+    return _axes(_sum_mask(mask), voxel_nm)
 
 
 def write_measures(file: TextIO, objects: Iterable[ObjectShape]) -> None:
@@ -262,74 +270,47 @@ def write_measures(file: TextIO, objects: Iterable[ObjectShape]) -> None:
         writer.writerow([_as_text(value) for value in astuple(each)])
 
 
-def _measure_object(labels: NDArray[np.unsignedinteger], label: int, box: Box, voxel_nm: VoxelSize) -> ObjectShape:
-    mask = labels[box] == label
-    n_voxels = int(np.count_nonzero(mask))
-    z, y, x = (side.start + _mean_index(mask, axis) for axis, side in enumerate(box))
-    major, middle, minor = measure_axes(mask, voxel_nm)
-    return ObjectShape(
-        label=label,
-        volume_voxels=n_voxels,
-        volume_nm3=n_voxels * float(np.prod(voxel_nm)),
-        surface_nm2=estimate_surface(mask, voxel_nm),
-        centroid_z_voxel=z,
-        centroid_y_voxel=y,
-        centroid_x_voxel=x,
-        centroid_z_nm=z * voxel_nm[0],
-        centroid_y_nm=y * voxel_nm[1],
-        centroid_x_nm=x * voxel_nm[2],
-        box_z_start_voxel=box[0].start,
-        box_y_start_voxel=box[1].start,
-        box_x_start_voxel=box[2].start,
-        box_z_stop_voxel=box[0].stop,
-        box_y_stop_voxel=box[1].stop,
-        box_x_stop_voxel=box[2].stop,
-        major_axis_nm=major,
-        middle_axis_nm=middle,
-        minor_axis_nm=minor,
-        elongation=major / middle,
-        flatness=middle / minor,
-        touches_border=any(side.start == 0 or side.stop == n for side, n in zip(box, labels.shape, strict=True)),
-    )
+def _sum_mask(mask: NDArray[np.bool_]) -> ObjectSum:
+    """Return what is added up over a mask of some foreground, as of one object."""
+    shape = mask.shape
+    (found,) = sum_block(mask.view(np.uint8), Grid(shape, shape), 0)
+    return found
 
 
-def _find_boxes(labels: NDArray[np.unsignedinteger], known: NDArray[np.unsignedinteger]) -> list[Box]:
-    """Return the bounding box of each known label."""
-    import cc3d
+def _centroid(found: ObjectSum) -> list[float]:
+    """Return the mean position in voxels along z, y, x."""
+    return [total / found.n_voxels for total in found.position]
 
-    if len(known) == 0:
-        return []
-    if int(known[-1]) != len(known):  # cc3d keeps a row for each number up to the highest
-        compact = np.zeros(labels.shape, np.uint32 if len(known) < 2**32 else np.uint64)
-        every = np.concatenate([np.zeros(1, known.dtype), known])
-        for plane, numbers in zip(compact, labels, strict=True):
-            plane[...] = np.searchsorted(every, numbers)
-        labels = compact
-    return cc3d.statistics(np.ascontiguousarray(labels))["bounding_boxes"][1:]
+
+def _surface(found: ObjectSum, voxel_nm: VoxelSize) -> float:
+    return float(sum(n * nm2 for n, nm2 in zip(found.crossings, _crossing_areas(voxel_nm), strict=True)))
+
+
+def _axes(found: ObjectSum, voxel_nm: VoxelSize) -> tuple[float, float, float]:
+    covariance = np.diag([side**2 / 12 for side in voxel_nm])  # of a box about its centre
+    n, position = found.n_voxels, found.position
+    for (a, b), product_sum in zip(PAIRS, found.products, strict=True):
+        # Whole numbers until here, of any size: nothing is lost far from the origin.
+        mean = (n * product_sum - position[a] * position[b]) / n**2 * voxel_nm[a] * voxel_nm[b]
+        covariance[a, b] += mean
+        if a != b:
+            covariance[b, a] += mean
+    minor, middle, major = 2 * np.sqrt(5 * np.linalg.eigvalsh(covariance))
+    return float(major), float(middle), float(minor)
 
 
 @lru_cache(maxsize=16)
-def _crossing_areas(voxel_nm: VoxelSize) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """Return the 13 steps to a neighbour, and how many nm² of surface a crossing along each stands for."""
+def _crossing_areas(voxel_nm: VoxelSize) -> tuple[float, ...]:
+    """Return how many nm² of surface a crossing along each of the 13 `STEPS` to a neighbour stands for."""
     from scipy.spatial import SphericalVoronoi
 
-    steps = [step for step in product((-1, 0, 1), repeat=3) if any(step)]
-    vectors = np.array(steps) * np.array(voxel_nm, dtype=np.float64)
+    both = np.concatenate([STEPS, np.negative(STEPS)])
+    vectors = both * np.array(voxel_nm, dtype=np.float64)
     lengths = np.linalg.norm(vectors, axis=1)
     # Equal areas of the sphere; both senses of a direction are one line, hence twice.
     weights = 2 * SphericalVoronoi(vectors / lengths[:, None]).calculate_areas() / (4 * np.pi)
     nm2 = 2 * weights * np.prod(voxel_nm) / lengths  # a line along a step has volume by length to itself
-    return tuple((step, float(area)) for step, area in zip(steps, nm2, strict=True) if step > (0, 0, 0))
-
-
-def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
-    """Count the voxels at each position along an axis."""
-    return np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
-
-
-def _mean_index(mask: NDArray[np.bool_], axis: int) -> float:
-    counts = _profile(mask, axis)
-    return float(np.arange(len(counts)) @ counts / counts.sum())
+    return tuple(nm2[: len(STEPS)].tolist())
 
 
 def _as_text(value: bool | int | float) -> str:

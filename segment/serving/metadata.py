@@ -86,6 +86,46 @@ class Training(Document):
     start: Name | None = None
 
 
+class Conversion(Document):
+    """How a trained network was made to compute with fewer bits, and what that costs.
+
+    Parameters
+    ----------
+    precision : {"int8", "float16"}
+        Of weights and of what is between the layers.
+    source : str
+        Name of the model that it was made from.
+    source_sha256 : str
+        Hash of that file.
+    weight_bits : int
+        Bits of a weight: 16, 8, or 7 of 8, which no processor's 8-bit arithmetic can overflow.
+    calibrate_slices : tuple of (int, int)
+        Slices that the ranges of values between the layers were taken from; none for float16.
+    n_tiles : int
+        Tiles of them that were looked at.
+    validate_slices : (int, int)
+        Slices that the two models were compared on.
+    source_iou, iou : float
+        Foreground IoU on these of the model that it was made from, and of this one.
+    command : str
+        What was typed; empty where there was no command.
+    versions : dict of str to str
+        Package versions.
+    """
+
+    precision: Literal["int8", "float16"]
+    source: Name
+    source_sha256: Sha256
+    weight_bits: Annotated[int, Field(ge=1, le=16)]
+    calibrate_slices: tuple[Slices, ...] = ()
+    n_tiles: Count = 0
+    validate_slices: Slices
+    source_iou: Annotated[float, Field(ge=0, le=1)]
+    iou: Annotated[float, Field(ge=0, le=1)]
+    command: str = ""
+    versions: dict[Name, str]
+
+
 class ModelMetadata(Document):
     """The JSON document in a model file: all that is needed to run it, and where it comes from.
 
@@ -117,6 +157,8 @@ class ModelMetadata(Document):
     training : Training
     scores : dict
         Scores on held-out slices, and the ``protocol`` that gave them; empty where there are none.
+    conversion : Conversion or None
+        Where the file holds fewer bits than were trained.
     """
 
     schema_version: Literal[1] = 1
@@ -133,6 +175,7 @@ class ModelMetadata(Document):
     network: Network
     training: Training
     scores: dict[str, JsonValue] = Field(default_factory=dict)
+    conversion: Conversion | None = None
 
     @model_validator(mode="after")
     def _check_fit(self) -> ModelMetadata:
@@ -151,6 +194,8 @@ class ModelMetadata(Document):
             _check_slices(f"training.train_slices[{index}]", run)
         if self.training.validate_slices is not None:
             _check_slices("training.validate_slices", self.training.validate_slices)
+        if self.conversion is not None:
+            _check_slices("conversion.validate_slices", self.conversion.validate_slices)
         if self.scores and not isinstance(self.scores.get("protocol"), str):
             raise ValueError("scores.protocol: scores must say which protocol gave them")
         return self

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from segment.errors import InputError
 from segment.intensity import INVERTED_SKEWNESS, Voxels, detail_skewness, intensity_range, name_volume
+from segment.serving.blocks import Axis, BlockGrid
 from segment.serving.metadata import ModelMetadata
-from segment.serving.resample import Ratios, edge_back, resampled_shape
-from segment.serving.tiling import Window, check_tile, cut_axis, round_up
+from segment.serving.resample import Ratios, resampled_shape
+from segment.serving.tiling import check_tile, choose_block, round_up
+from segment.volumes.chunks import CHUNK
 from segment.volumes.voxel_size import VoxelSize
 
-DEFAULT_TILE = 1024
-MAX_BLOCK_BYTES = 800e6  # what a block may take beside the network itself; a few of the volume's slices always go
-MAX_NETWORK_BYTES = 600e6  # what the network may take for a tile
-MAP_BYTES = 56  # that ONNX Runtime takes a feature map and position of the finest level, all levels in all: measured
+DEFAULT_TILE = 2048
+MAX_BLOCK_BYTES = 400e6  # what a block may take beside the network itself; three are in hand at the same time
+MAX_NETWORK_BYTES = 300e6  # what the network may take for a tile, of which there is one a thread
+# What ONNX Runtime takes a feature map and position of the finest level, all levels in all: measured, with some room.
+MAP_BYTES, MAP_BYTES_INT8 = 56, 20
 MAX_BLOCK_SLICES = 16  # of a block that needs no tiles along an axis; more would gain nothing
 SAME_VOXEL = 0.02  # a voxel size that differs by less counts as the model's
 MAX_RATIO = 8.0
 
 SAME_GRID: Ratios = (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One of the pieces that an axis is cut into.
-
-    Parameters
-    ----------
-    window : Window
-        On the model's grid: what the network sees, and what is kept of it.
-    start, stop : int
-        In the volume: the first voxel that it fills, and one past the last.
-    """
-
-    window: Window
-    start: int
-    stop: int
-
-
-Block = tuple[Cut, Cut, Cut]
 
 
 @dataclass(frozen=True)
@@ -65,8 +46,8 @@ class Plan:
         The largest side of a tile.
     intensity : (float, float)
         Intensities that become -1 and 1 in the network.
-    cuts : tuple of tuple of Cut
-        The pieces of each axis; a block is one piece of each.
+    blocks : BlockGrid
+        The volume cut into blocks of one shape, which start at multiples of it.
     remarks : tuple of str
         What the user should know about the choices, a line each.
     """
@@ -78,18 +59,13 @@ class Plan:
     tta: bool
     tile: int
     intensity: tuple[float, float]
-    cuts: tuple[tuple[Cut, ...], tuple[Cut, ...], tuple[Cut, ...]]
+    blocks: BlockGrid
     remarks: tuple[str, ...]
 
     @property
     def resamples(self) -> bool:
         """Whether the model's grid is another than the volume's."""
         return self.ratios != SAME_GRID
-
-    @property
-    def slabs(self) -> list[list[Block]]:
-        """All blocks, those that fill the same slices together, in the order of the slices."""
-        return [[(z, y, x) for y, x in product(*self.cuts[1:])] for z in self.cuts[0]]
 
 
 def plan_prediction(
@@ -115,7 +91,7 @@ def plan_prediction(
     tta : bool
         Take the mean over 8 orientations of each tile: 8 times the work.
     tile : int, optional
-        The largest side of a tile in pixels. By default 1,024, or less where the network or a block would take too
+        The largest side of a tile in pixels. By default 2,048, or less where the network or a block would take too
         much memory.
     intensity : (float, float), optional
         Low and high intensity; by default the percentiles of the volume that the model asks for.
@@ -173,7 +149,7 @@ def plan_prediction(
         )
     z, y, x = volume.shape
     grid_shape = resampled_shape(volume.shape, ratios)
-    tile, cuts = _cut(volume.shape, grid_shape, ratios, axes, metadata, volume.dtype.itemsize, tile)
+    tile, blocks = _cut((z, y, x), grid_shape, ratios, axes, metadata, volume.dtype.itemsize, tile)
     return Plan(
         shape=(z, y, x),
         grid_shape=grid_shape,
@@ -182,7 +158,7 @@ def plan_prediction(
         tta=tta,
         tile=tile,
         intensity=(high, low) if invert else (low, high),
-        cuts=cuts,
+        blocks=blocks,
         remarks=tuple(remarks),
     )
 
@@ -234,67 +210,60 @@ def format_nm(voxel_nm: VoxelSize) -> str:
 
 
 def _cut(
-    shape: tuple[int, ...],
+    shape: tuple[int, int, int],
     grid_shape: tuple[int, int, int],
     ratios: Ratios,
     axes: str,
     metadata: ModelMetadata,
     itemsize: int,
     tile: int | None,
-) -> tuple[int, tuple[tuple[Cut, ...], tuple[Cut, ...], tuple[Cut, ...]]]:
+) -> tuple[int, BlockGrid]:
     """Cut all axes with the tile that is asked for, or with the largest that leaves blocks small enough."""
-    resamples = ratios != SAME_GRID
-    stride = metadata.stride
-    # what is interpolated back lies up to a voxel beyond the core: one stride more keeps that clear of the halo
-    halo = metadata.halo + (stride if resamples else 0)
-    network = metadata.network
-    fits = network.stem * math.isqrt(int(MAX_NETWORK_BYTES / (MAP_BYTES * network.width)))
+    stride, halo, network = metadata.stride, metadata.halo, metadata.network
+    margin = stride if ratios != SAME_GRID else 0  # blocks of resampled voxels begin between two strides
+    is_int8 = metadata.conversion is not None and metadata.conversion.precision == "int8"
+    map_bytes = MAP_BYTES_INT8 if is_int8 else MAP_BYTES
+    fits = network.stem * math.isqrt(int(MAX_NETWORK_BYTES / (map_bytes * network.width)))
     wanted = tile or max(min(DEFAULT_TILE, fits) // stride * stride, round_up(3 * halo, stride), stride)
     reach = 2 * max(metadata.slice_offsets)
+    sides = list(zip("zyx", shape, grid_shape, ratios, CHUNK, strict=True))
 
-    def count_bytes(windows: Sequence[tuple[Window, ...]]) -> float:
-        """Return what the largest block takes: read and padded, predicted, brought back, rounded."""
-        kept = [max(window.stop - window.start for window in each) for each in windows]
-        read = [
-            max(each[0].size, n + reach) if axis in axes else each[0].size
-            for axis, n, each in zip("zyx", kept, windows, strict=True)
-        ]
-        n_filled = math.prod(n / ratio for n, ratio in zip(kept, ratios, strict=True))
-        n_kept = math.prod(n + 2 for n in kept) if resamples else n_filled
-        return max(2 * itemsize * math.prod(read) + 4 * n_kept, 4 * (n_kept + n_filled), 6 * n_filled)
+    def cut(depth: int) -> BlockGrid:
+        """Cut an axis that no tile extends along into a depth, all others for the tile."""
+        z, y, x = (
+            Axis(n, n_grid, ratio, min(depth, n), 0, 1, is_tiled=False)
+            if axes == axis
+            else Axis(
+                n,
+                n_grid,
+                ratio,
+                choose_block(n, n_grid, ratio, wanted, halo, stride, chunk),
+                halo,
+                stride,
+                is_tiled=True,
+            )
+            for axis, n, n_grid, ratio, chunk in sides
+        )
+        return BlockGrid((z, y, x))
+
+    def is_small(blocks: BlockGrid) -> bool:
+        """Tell whether the largest block fits: read and padded, predicted, brought back, rounded."""
+        kept = [axis.largest_core for axis in blocks.axes]
+        seen = [axis.largest_window for axis in blocks.axes]
+        read = [max(size, n + reach) if name in axes else size for name, size, n in zip("zyx", seen, kept, strict=True)]
+        n_kept, n_filled = math.prod(kept), math.prod(min(axis.block, axis.n) for axis in blocks.axes)
+        return (
+            max(2 * itemsize * math.prod(read) + 4 * n_kept, 4 * (n_kept + n_filled), 6 * n_filled) <= MAX_BLOCK_BYTES
+        )
 
     while True:
-        check_tile(wanted, halo, stride)
-        windows = [
-            cut_axis(n, wanted, halo, stride) if axes != axis else cut_freely(n, 1)
-            for axis, n in zip("zyx", grid_shape, strict=True)
-        ]
-        if tile or count_bytes(windows) <= MAX_BLOCK_BYTES or wanted // stride * stride - stride <= 2 * halo:
+        check_tile(wanted, halo, stride, margin)
+        blocks = cut(1)
+        if tile or is_small(blocks) or wanted // stride * stride - stride <= 2 * halo + margin:
             break
         wanted -= stride
     if len(axes) == 1:
-        free = "zyx".index(axes)
         depth = 1
-        while depth < MAX_BLOCK_SLICES:
-            windows[free] = cut_freely(grid_shape[free], 2 * depth)
-            if count_bytes(windows) > MAX_BLOCK_BYTES:
-                break
-            depth *= 2
-        windows[free] = cut_freely(grid_shape[free], depth)
-    z, y, x = (_back(each, ratio, n) for each, ratio, n in zip(windows, ratios, shape, strict=True))
-    return wanted, (z, y, x)
-
-
-def cut_freely(n: int, depth: int) -> tuple[Window, ...]:
-    """Cut an axis that no tile extends along into pieces of a depth; the last may be shorter."""
-    stops = (min(start + depth, n) for start in range(0, n, depth))
-    return tuple(
-        Window(start, stop - start, start, stop) for start, stop in zip(range(0, n, depth), stops, strict=True)
-    )
-
-
-def _back(windows: tuple[Window, ...], ratio: float, n: int) -> tuple[Cut, ...]:
-    """Find the voxels of the volume whose centres lie in the core of each window."""
-    edges = [0, *(edge_back(window.stop, ratio, n) for window in windows[:-1]), n]
-    cuts = (Cut(window, start, stop) for window, start, stop in zip(windows, edges[:-1], edges[1:], strict=True))
-    return tuple(cut for cut in cuts if cut.start < cut.stop)
+        while depth < MAX_BLOCK_SLICES and is_small(deeper := cut(2 * depth)):
+            depth, blocks = 2 * depth, deeper
+    return wanted, blocks

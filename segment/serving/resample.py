@@ -184,6 +184,8 @@ def taps_back(start: int, stop: int, ratio: float, n: int) -> Taps:
     >>> taps_back(0, 4, 0.5, 2).weights.tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]]
     """
+    if ratio == 1:
+        return Taps(np.arange(start, stop)[:, None], np.ones((stop - start, 1), np.float32))
     return _linear((np.arange(start, stop) + 0.5) * ratio - 0.5, n)
 
 
@@ -214,24 +216,29 @@ def apply_taps(values: NDArray[Any], taps: Taps, axis: int, first: int) -> NDArr
     return total
 
 
-def edge_back(edge: int, ratio: float, n: int) -> int:
-    """Return how many voxels of the volume have their centre before an edge between voxels of the model's grid.
+def grid_span(start: int, stop: int, ratio: float, n: int) -> tuple[int, int]:
+    """Return which voxels of the model's grid `taps_back` needs.
 
     Parameters
     ----------
-    edge : int
-        Voxels of the model's grid before it.
+    start, stop : int
+        Voxels of the volume's grid: the first, and one past the last.
     ratio : float
         Voxels of the model's grid in one of the volume's.
     n : int
-        Voxels of the volume.
+        Voxels of the model's grid.
+
+    Returns
+    -------
+    first, last : int
+        The first, and one past the last; where the ratio is 1, exactly those of the volume.
 
     Examples
     --------
-    >>> [edge_back(edge, 0.5, 5) for edge in (0, 1, 2, 3)]
-    [0, 2, 4, 5]
+    >>> grid_span(2, 4, 0.5, 10), grid_span(2, 4, 2.0, 10), grid_span(2, 4, 1.0, 10)
+    ((0, 3), (4, 8), (2, 4))
     """
-    return min(max(int(np.ceil(edge / ratio - 0.5)), 0), n)
+    return taps_back(start, stop, ratio, n).extent
 
 
 def _split(n: int, area: int) -> Iterator[tuple[int, int]]:

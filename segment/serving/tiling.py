@@ -7,9 +7,11 @@ alike, in the network's own padding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from segment.errors import InputError
+from segment.volumes.chunks import CHUNK, CHUNK_STEP
 
 
 @dataclass(frozen=True)
@@ -31,24 +33,29 @@ class Window:
     stop: int
 
 
-def cut_axis(n: int, tile: int, halo: int, stride: int) -> tuple[Window, ...]:
-    """Cut an axis into windows of one size whose cores cover it once.
+def choose_block(n: int, n_grid: int, ratio: float, tile: int, halo: int, stride: int, chunk: int = CHUNK[-1]) -> int:
+    """Return how many voxels of the volume blocks fill along an axis, so that a tile has room for each of them.
 
     Parameters
     ----------
-    n : int
-        Pixels along the axis, 1 or more.
+    n, n_grid : int
+        Voxels along the axis, 1 or more: of the volume, and of the model's grid.
+    ratio : float
+        Voxels of the model's grid in one of the volume's.
     tile : int
         The largest size of a window.
     halo : int
         Pixels beside the core that the network needs, a multiple of the stride.
     stride : int
-        Origins and sizes are multiples of it, as the network's pooling demands.
+        Origins and sizes of windows are multiples of it, as the network's pooling demands.
+    chunk : int
+        Voxels along the axis that are compressed together, at most.
 
     Returns
     -------
-    tuple of Window
-        In order. One where the axis fits into a tile; else no larger than it takes for their number.
+    int
+        ``n`` or a little more where all fits into a tile; else what makes blocks alike, as few as possible. More than
+        a chunk is a multiple of 16, which can be divided into chunks of more than half of what they may have.
 
     Raises
     ------
@@ -57,39 +64,43 @@ def cut_axis(n: int, tile: int, halo: int, stride: int) -> tuple[Window, ...]:
 
     Examples
     --------
-    >>> cut_axis(100, 512, 96, 16)
-    (Window(origin=0, size=112, start=0, stop=100),)
-    >>> [(window.origin, window.size, window.start, window.stop) for window in cut_axis(1000, 512, 96, 16)]
-    [(0, 464, 0, 368), (272, 464, 368, 640), (544, 464, 640, 1000)]
+    >>> choose_block(100, 100, 1.0, 512, 96, 16)
+    100
+    >>> choose_block(1000, 1000, 1.0, 512, 96, 16)
+    256
     """
-    check_tile(tile, halo, stride)
-    extended = round_up(n, stride)
-    tile = tile // stride * stride
-    if extended <= tile:
-        return (Window(0, extended, 0, n),)
-    inner = extended - 2 * halo  # what is left for cores once the plane's two ends have taken theirs
-    count = -(-inner // (tile - 2 * halo))
-    step = round_up(-(-inner // count), stride)
-    size = step + 2 * halo
-    origins = [min(index * step, extended - size) for index in range(count)]
-    edges = [0, *(origin + halo for origin in origins[1:]), n]
-    return tuple(
-        Window(origin, size, start, stop) for origin, start, stop in zip(origins, edges[:-1], edges[1:], strict=True)
-    )
+    margin = 0 if ratio == 1 else stride
+    check_tile(tile, halo, stride, margin)
+    if round_up(n_grid, stride) <= tile:
+        return _divisible(n, 1, chunk)
+    beyond = 0 if ratio == 1 else math.ceil(ratio)  # of the grid, between its end and the first voxel's centre
+    for count in range(1, n + 1):
+        block = _divisible(-(-n // count), stride if ratio == 1 else 1, chunk)
+        core = block if ratio == 1 else math.ceil((block - 1) * ratio) + 2
+        at_end = min(halo, beyond) if -(-n // block) == 2 else halo  # the volume's ends need no halo
+        if round_up(core + halo + at_end + margin, stride) <= tile:
+            break
+    return block
 
 
-def check_tile(tile: int, halo: int, stride: int) -> None:
-    """Refuse a tile that has no core between its halos.
+def _divisible(block: int, stride: int, chunk: int) -> int:
+    """Return the smallest multiple that is not smaller, and that can be divided into chunks of one size."""
+    block = round_up(block, stride)
+    return block if block <= chunk else round_up(block, math.lcm(CHUNK_STEP, stride))
+
+
+def check_tile(tile: int, halo: int, stride: int, margin: int = 0) -> None:
+    """Refuse a tile that has no core between its halos, and a margin beside where one is needed.
 
     Raises
     ------
     InputError
         With the smallest that works.
     """
-    if tile // stride * stride <= 2 * halo:
+    if tile // stride * stride <= 2 * halo + margin:
         raise InputError(
             f"--tile {tile}: this model needs {halo} pixels around each tile; the smallest that works is "
-            f"{2 * halo + stride}, larger ones are faster"
+            f"{2 * halo + margin + stride}, larger ones are faster"
         )
 
 

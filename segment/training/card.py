@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-from segment.serving.metadata import ModelMetadata
+from segment.serving.metadata import Conversion, ModelMetadata
 
 CARD_MARK = "Made by segment"  # what tells a card from a file of someone else's
 
 
-def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float, n_pixels: int) -> str:
+def write_card(
+    metadata: ModelMetadata, content: bytes, *, max_difference: float | None = None, n_pixels: int = 0
+) -> str:
     """Return a model card.
 
     Parameters
@@ -18,8 +20,8 @@ def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float
         The document in the model file.
     content : bytes
         The model file.
-    max_difference : float
-        Largest difference of a probability between ONNX Runtime and Keras.
+    max_difference : float, optional
+        Largest difference of a probability between ONNX Runtime and Keras, where they were compared.
     n_pixels : int
         Pixels that were compared.
 
@@ -65,6 +67,8 @@ def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float
         lines.append(f"- Begun with the weights of `{_code(training.start)}`")
     if training.command:
         lines += ["", "```", training.command, "```"]
+    if metadata.conversion is not None:
+        lines += ["", "## Conversion", "", *_describe_conversion(metadata.conversion)]
     lines += ["", "## Scores", "", f"Protocol: {metadata.scores.get('protocol', 'none')}.", ""]
     rows = _flatten({name: value for name, value in metadata.scores.items() if name != "protocol"})
     if rows:
@@ -80,9 +84,15 @@ def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float
         "## File",
         "",
         f"- SHA-256 `{hashlib.sha256(content).hexdigest()}`, {len(content) / 1e6:.1f} MB",
-        f"- ONNX Runtime gives the trained network's probabilities within {max_difference:.1g}, with the same mask, on "
-        f"{n_pixels:,} pixels of the validation slices",
-        *(f"- {name} {version}" for name, version in training.versions.items()),
+        *(
+            []
+            if max_difference is None
+            else [
+                f"- ONNX Runtime gives the trained network's probabilities within {max_difference:.1g}, with the same "
+                f"mask, on {n_pixels:,} pixels of the validation slices"
+            ]
+        ),
+        *(f"- {name} {version}" for name, version in (metadata.conversion or training).versions.items()),
         "",
         "## References",
         "",
@@ -91,6 +101,24 @@ def write_card(metadata: ModelMetadata, content: bytes, *, max_difference: float
         "",
     ]
     return "\n".join(lines)
+
+
+def _describe_conversion(conversion: Conversion) -> list[str]:
+    lines = [f"- Made from `{_code(conversion.source)}`, SHA-256 `{conversion.source_sha256}`"]
+    if conversion.precision == "int8":
+        runs = ", ".join(map(_describe_run, conversion.calibrate_slices))
+        lines += [
+            f"- 8-bit integers, weights of {conversion.weight_bits} bits; float32 in front of the first convolution "
+            "and from the last one on",
+            f"- Ranges of values from {conversion.n_tiles} tiles of slices {runs}",
+        ]
+    else:
+        lines.append("- float16; float32 in front of the first convolution and from the last one on")
+    lines.append(
+        f"- Foreground IoU on slices {_describe_run(conversion.validate_slices)}: {conversion.iou:.4f}, "
+        f"before {conversion.source_iou:.4f}"
+    )
+    return [*lines, "", "```", conversion.command, "```"] if conversion.command else lines
 
 
 def _flatten(scores: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segment.errors import InputError
 from segment.intensity import intensity_range
-from segment.scoring.metrics import count_voxels
+from segment.scoring.metrics import VoxelCounts, count_voxels
 from segment.serving.metadata import ModelMetadata, Network, Training
 from segment.serving.model import SegmentationModel
 from segment.serving.predict import predict_volume
@@ -230,16 +230,47 @@ def _score(
     content, _ = convert(weights, settings.network, metadata.to_json())
     model = SegmentationModel(content, threads=n_cores())
     scores: dict[str, Any] = {}
-    reach = max(metadata.slice_offsets)
     for axes in dict.fromkeys(("z", settings.axes)):
         on_scoring(axes)
-        margin = reach if axes == "z" else reach + metadata.halo  # what is further off changes nothing in there
-        first = max(0, test[0] - margin) // metadata.stride * metadata.stride
-        part = image[first : test[1] + margin]
-        probability = predict_volume(part, model, axes=axes, intensity=intensity, voxel_nm=metadata.voxel_nm)
-        mask = probability[test[0] - first : test[1] - first] >= metadata.threshold
-        scores[f"test_axes_{axes}"] = count_voxels(mask, labels[test[0] : test[1]]).as_dict()
+        scores[f"test_axes_{axes}"] = score_slices(model, image, labels, intensity, test, axes).as_dict()
     return scores
+
+
+def score_slices(
+    model: SegmentationModel,
+    image: Volume,
+    labels: NDArray[np.bool_],
+    intensity: tuple[float, float],
+    slices: Slices,
+    axes: str,
+) -> VoxelCounts:
+    """Segment some slices as they are in the whole volume, and count at the model's threshold.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+    image : Volume
+        On the model's grid.
+    labels : ndarray of bool, shape of the image
+    intensity : tuple of float
+        Grey values that become -1 and 1.
+    slices : (int, int)
+        First, and one past the last.
+    axes : str
+        The axes that slices are cut along.
+
+    Returns
+    -------
+    VoxelCounts
+    """
+    metadata = model.metadata
+    reach = max(metadata.slice_offsets)
+    margin = reach if axes == "z" else reach + metadata.halo  # what is further off changes nothing in there
+    first = max(0, slices[0] - margin) // metadata.stride * metadata.stride
+    part = image[first : slices[1] + margin]
+    probability = predict_volume(part, model, axes=axes, intensity=intensity, voxel_nm=metadata.voxel_nm)
+    mask = probability[slices[0] - first : slices[1] - first] >= metadata.threshold
+    return count_voxels(mask, labels[slices[0] : slices[1]])
 
 
 def _describe(

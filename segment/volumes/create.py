@@ -65,8 +65,13 @@ def create_volume(
         with needs_extra("segment"):
             from segment.volumes.write_tiff import create_tiff
         return create_tiff(path, (z, y, x), dtype, voxel_nm)
-    if path.name.lower().endswith(ZARR_ENDING):
+    if is_zarr_name(path):
         with needs_extra("segment"):
             from segment.volumes.write_zarr import create_zarr
         return create_zarr(path, (z, y, x), dtype, voxel_nm)
     raise InputError(f"{path}: expected a name that ends in .tif, .tiff, .zarr or .ome.zarr")
+
+
+def is_zarr_name(path: Path) -> bool:
+    """Tell whether an output of that name is an OME-Zarr."""
+    return path.name.lower().endswith(ZARR_ENDING)

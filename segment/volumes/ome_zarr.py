@@ -47,6 +47,52 @@ def images(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(ome.get("multiscales", ()))
 
 
+def describe_image(
+    name: str, voxel_nm: VoxelSize | None, factors: Sequence[tuple[int, int, int]] = ((1, 1, 1),)
+) -> dict[str, Any]:
+    """Return the attributes of an OME-Zarr 0.5 image.
+
+    Parameters
+    ----------
+    name : str
+    voxel_nm : tuple of float or None
+        Of the finest level, (z, y, x); where it is unknown, a voxel has the size 1 and no unit.
+    factors : sequence of tuple of int
+        Of each level, finest first: voxels of the finest level in one of its own along (z, y, x). Levels are called 0,
+        1, and so on.
+
+    Examples
+    --------
+    >>> image = describe_image("mask", (40.0, 5.0, 5.0), [(1, 1, 1), (1, 2, 2)])["ome"]["multiscales"][0]
+    >>> [step["type"] for step in image["datasets"][1]["coordinateTransformations"]]
+    ['scale', 'translation']
+    >>> image["datasets"][1]["coordinateTransformations"][0]["scale"]
+    [40.0, 10.0, 10.0]
+    """
+    unit = {"unit": "nanometer"} if voxel_nm is not None else {}
+    sides = voxel_nm or (1.0, 1.0, 1.0)  # a scale must be there, known or not
+    datasets = []
+    for level, factor in enumerate(factors):
+        steps = [{"type": "scale", "scale": [side * n for side, n in zip(sides, factor, strict=True)]}]
+        if max(factor) > 1:  # the centre of a voxel of this level lies between those that it was made from
+            centre = [side * (n - 1) / 2 for side, n in zip(sides, factor, strict=True)]
+            steps.append({"type": "translation", "translation": centre})
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    return {"ome": {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}}
+
+
+def image_name(path: Path) -> str:
+    """Return what viewers call the image of a file.
+
+    Examples
+    --------
+    >>> image_name(Path("mask.ome.zarr"))
+    'mask'
+    """
+    return path.name.removesuffix(".zarr").removesuffix(".ome")
+
+
 def _store(path: Path, array: zarr.Array, voxel_nm: VoxelSize | None) -> Stored:
     axes = find_axes(array.shape)
     if axes is None or array.dtype.kind not in "buif":

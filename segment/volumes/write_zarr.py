@@ -15,12 +15,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from segment.volumes.ome_zarr import images
+from segment.volumes.chunks import CHUNK
+from segment.volumes.ome_zarr import describe_image, image_name, images
 from segment.volumes.voxel_size import VoxelSize
 from segment.volumes.writer import VolumeWriter, disk_refused
 from streamdetect.errors import InputError
-
-CHUNK = (16, 256, 256)
 
 
 def create_zarr(
@@ -31,19 +30,30 @@ def create_zarr(
     Zarr goes on in the background with what it was at when Ctrl-C or an error came, which would bring a folder back
     that was just removed. So it works in a thread of its own, a chunk at a time, and that thread is waited for.
     """
+    check_zarr_name(path)
+    return _write_zarr(path, shape, dtype, voxel_nm)
+
+
+def check_zarr_name(path: Path) -> None:
+    """Refuse a name that an OME-Zarr cannot have.
+
+    Raises
+    ------
+    InputError
+        There is something else of that name, or the folder does not exist or is not writable.
+    """
     if os.path.lexists(path) and not _is_ome_zarr(path):
         raise InputError(f"{path}: exists and is no OME-Zarr; choose another name, or remove it")
     parent = path.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{path}: the folder {path.parent} does not exist or is not writable; choose another")
-    return _write_zarr(path, shape, dtype, voxel_nm)
 
 
 @contextmanager
 def _write_zarr(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
 ) -> Iterator[VolumeWriter]:
-    with _whole_folder(path) as partial, ThreadPoolExecutor(1) as thread:
+    with whole_folder(path) as partial, ThreadPoolExecutor(1) as thread:
         with disk_refused(path):
             array = thread.submit(_create_array, partial, path, shape, dtype, voxel_nm).result()
         depth, height, width = array.chunks
@@ -74,7 +84,7 @@ def _create_array(
     folder: Path, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], voxel_nm: VoxelSize | None
 ) -> zarr.Array:
     """Write the metadata of an image that will have the name `path`, and return its only level."""
-    group = zarr.create_group(str(folder), zarr_format=3, attributes=_ome_attributes(path, voxel_nm))
+    group = zarr.create_group(str(folder), zarr_format=3, attributes=describe_image(image_name(path), voxel_nm))
     return group.create_array(
         "0",
         shape=shape,
@@ -85,20 +95,8 @@ def _create_array(
     )
 
 
-def _ome_attributes(path: Path, voxel_nm: VoxelSize | None) -> dict[str, Any]:
-    """Return what OME-Zarr 0.5 says about an image of one level."""
-    unit = {"unit": "nanometer"} if voxel_nm is not None else {}
-    scale = {"type": "scale", "scale": list(voxel_nm or (1.0, 1.0, 1.0))}  # which it must have, known or not
-    image = {
-        "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
-        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
-        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
-    }
-    return {"ome": {"version": "0.5", "multiscales": [image]}}
-
-
 @contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside a folder, and rename it to the folder when the block ends well.
 
     Parameters
@@ -111,22 +109,35 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     Path
         A name that does not exist yet; removed if the block raises.
     """
-    final = path.resolve()  # what a link leads to is replaced, not the link
-    partial, older = (final.with_name(f".{final.name}.{state}") for state in ("partial", "older"))
+    final = path.resolve()
+    partial = final.with_name(f".{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
-        with disk_refused(path):
-            _replace(final, partial, older)
+        replace_folder(path, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _replace(final: Path, partial: Path, older: Path) -> None:
+def replace_folder(path: Path, new: Path) -> None:
+    """Put a folder in the place of another, or where there is none; if that fails, all is as it was.
+
+    Raises
+    ------
+    InputError
+        It cannot be moved there.
+    """
+    final = path.resolve()  # what a link leads to is replaced, not the link
+    with disk_refused(path):
+        _replace(final, new)
+
+
+def _replace(final: Path, partial: Path) -> None:
     """Put a folder in the place of another; if that fails, the other is back in its place."""
     if not final.exists():
         partial.rename(final)
         return
+    older = final.with_name(f".{final.name}.older")
     shutil.rmtree(older, ignore_errors=True)
     final.rename(older)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from segment.scoring.metrics import count_voxels
@@ -16,7 +17,11 @@ from segment.volumes import open_volume, read_labels
 from streamdetect.model_file import list_shipped
 
 MODELS = Path(__file__).parents[2] / "models"
-LABELS = {"mitochondria-epfl-plus": "training_lucchipp_mask.tif", "mitochondria-epfl": "training_groundtruth.tif"}
+LABELS = {
+    "mitochondria-epfl-plus": "training_lucchipp_mask.tif",
+    "mitochondria-epfl-plus-fast": "training_lucchipp_mask.tif",
+    "mitochondria-epfl": "training_groundtruth.tif",
+}
 TEST = (132, 165)
 VOXEL_NM = (5.0, 5.0, 5.0)
 
@@ -26,7 +31,7 @@ def model(request) -> SegmentationModel:
     return SegmentationModel.load(request.param, device="cpu")
 
 
-def test_both_are_shipped():
+def test_they_are_shipped():
     assert set(list_shipped(METADATA_KEY)) == set(LABELS)
 
 
@@ -39,6 +44,24 @@ def test_a_model_is_small_and_has_a_card(model):
         assert score in card
     assert model.metadata.training.train_slices == ((0, 98),)
     assert model.metadata.training.validate_slices == (105, 125)
+
+
+def test_the_fast_one_was_made_from_the_one_beside_it():
+    fast, original = (SegmentationModel.load(f"mitochondria-epfl-plus{end}", device="cpu") for end in ("-fast", ""))
+    conversion = fast.metadata.conversion
+    assert (conversion.precision, conversion.weight_bits) == ("int8", 7)
+    assert conversion.source_sha256 == original.sha256
+    assert conversion.iou > conversion.source_iou - 0.005
+    assert fast.metadata.threshold == original.metadata.threshold
+    operators = {node.op_type for node in onnx.load(MODELS / "mitochondria-epfl-plus-fast.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+
+
+def test_the_number_of_threads_changes_no_bit(model, plane):
+    options = {"intensity": (80.0, 196.0), "voxel_nm": VOXEL_NM}
+    one = SegmentationModel.load(model.metadata.name, device="cpu", threads=1)
+    three = SegmentationModel.load(model.metadata.name, device="cpu", threads=3)
+    np.testing.assert_array_equal(predict_volume(plane, one, **options), predict_volume(plane, three, **options))
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,13 @@ def test_touching_objects_are_split(command, tmp_path):
     assert command("instances", pair, out, "--split", "--neck-nm", 40).out == "objects: 1\n"
 
 
+def test_objects_that_are_too_large_to_split_are_told(command, tmp_path):
+    pair = write(tmp_path / "pair.tif", two_balls(100.0, voxel_nm=VOXEL_NM) * np.uint8(255))
+    ended = command("instances", pair, tmp_path / "labels.tif", "--split", "--neck-nm", 15, "--split-gb", 0.0001)
+    assert ended.out == "objects: 1\n"
+    assert "left whole, as to split them takes more than 0.0001 GB (--split-gb): 1 objects" in ended.err
+
+
 def test_a_mask_of_nothing_has_no_objects(command, tmp_path):
     nothing = write(tmp_path / "nothing.tif", np.zeros((3, 4, 5), np.uint8))
     labels, table = tmp_path / "labels.tif", tmp_path / "objects.csv"
@@ -89,6 +96,8 @@ def test_instances_refuses_what_it_cannot_use(refused, mask, tmp_path):
     assert "--min-voxels and --min-nm3: give one" in both
     assert "--neck-nm 5: goes with --split" in refused("instances", mask, out, "--neck-nm", 5)
     assert "above 0 nm" in refused("instances", mask, out, "--split", "--neck-nm", 0)
+    both = refused("instances", mask, out, "--workers", 2, "--scheduler", "tcp://127.0.0.1:1")
+    assert "--workers and --scheduler: expected one of them" in both
     assert "expected a name that ends in .tif" in refused("instances", mask, tmp_path / "labels.png")
     assert "would" in refused("instances", mask, mask)
     assert not out.exists()
@@ -111,7 +120,7 @@ def test_a_zarr_mask_is_not_replaced_by_its_own_objects(refused, tmp_path):
 
 
 def test_a_name_that_is_taken_is_refused_before_the_work(refused, mask, tmp_path, monkeypatch):
-    monkeypatch.setattr("segment.objects.instances.label_objects", lambda *_, **__: pytest.fail("numbered"))
+    monkeypatch.setattr("segment.objects.blockwise.label_block", lambda *_: pytest.fail("numbered"))
     for name, message in (("labels.ome.zarr", "is no OME-Zarr"), ("labels.tif", "is no regular file")):
         (tmp_path / name).mkdir()
         assert message in refused("instances", mask, tmp_path / name)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_a_mask_is_written_with_the_voxel_size_and_what_was_done_is_said(command
     assert ended.out.startswith(f"foreground: {100 * expected.mean():.2f} % of 0.0 megavoxels, in ")
     assert "megavoxels a second, CPUExecutionProvider)" in ended.out
     assert ended.err == f"wrote {tmp_path / 'mask.tif'}\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["mask.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.tif", "mask.tif.run.json"]
 
 
 def test_every_option_does_what_it_says(command, folder, image, values, tmp_path):
@@ -139,6 +140,14 @@ def test_an_unknown_voxel_size_is_warned_about_and_stays_unknown(command, folder
         (["--probabilities", "mask.tif"], "--probabilities mask.tif: would overwrite"),
         (["--probabilities", "p.png"], "p.png: expected a name that ends in .tif, .tiff, .zarr or .ome.zarr"),
         (["--probabilities", "nowhere/p.tif"], "the folder nowhere does not exist"),
+        (["--roi", "0:3,0:4"], "--roi 0:3,0:4: expected Z0:Z1,Y0:Y1,X0:X1 in voxels within 0:12,0:40,0:50"),
+        (["--roi", "0:13,:,:"], "--roi 0:13,:,:: expected"),
+        (["--roi", "3:3,:,:"], "--roi 3:3,:,:: expected"),
+        (["--mask", "none.tif"], "none.tif: no such file"),
+        (["--mask", "dark.onnx"], "dark.onnx: expected TIFF"),
+        (["--shard-id", "0"], "--shard-id and --num-shards: expected both"),
+        (["--shard-id", "2", "--num-shards", "2"], "--shard-id 2: expected 0 to 1"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "expected one of them"),
         (["--json", "image.tif"], "--json image.tif: would overwrite"),
     ],
 )
@@ -178,14 +187,21 @@ def test_files_that_cannot_be_used_are_refused(refused, folder, image, values, t
     np.testing.assert_array_equal(_read(zarr)[0], values)
 
 
-def test_a_full_disk_leaves_nothing_half_written(refused, folder, image, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["tifffile.TiffWriter.write", "segment.volumes.sharded.os.fsync"])
+def test_a_full_disk_leaves_nothing_half_written_and_the_run_can_go_on(
+    command, refused, folder, image, tmp_path, monkeypatch, where
+):
     def write(*_, **__):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("tifffile.TiffWriter.write", write)
-    line = refused("predict", image, tmp_path / "m.tif", "--model", folder / "dark.onnx", "--device", "cpu")
-    assert "No space left on device" in line
-    assert list(tmp_path.iterdir()) == []
+    arguments = ("predict", image, tmp_path / "m.tif", "--model", folder / "dark.onnx", "--device", "cpu")
+    with monkeypatch.context() as full:
+        full.setattr(where, write)
+        assert "No space left on device" in refused(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tif.run"]
+    ended = command(*arguments, "--resume")
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "m.tif.run.json"]
 
 
 # --- as a process
@@ -208,14 +224,17 @@ print(sorted(loaded & {"tensorflow", "keras", "sklearn", "tf2onnx", "onnx", "mne
     assert done.stderr == f"wrote {tmp_path / 'm.tif'}\n"  # no progress bar in a pipe
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(command, folder, image, tmp_path, monkeypatch, request):
+def test_ctrl_c_ends_with_130_and_what_is_done_is_kept(command, folder, image, tmp_path, monkeypatch, request):
     """A signal that comes in the middle of the work, in this process, at a known place."""
     honest, n_tiles = SegmentationModel.predict, []
 
     def predict(*arguments):
         n_tiles.append(None)
         if len(n_tiles) == 5:
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            bound = time.monotonic() + 30
+            while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a second one ends it at once
+                assert time.monotonic() < bound
         return honest(*arguments)
 
     assert threading.current_thread() is threading.main_thread()
@@ -224,12 +243,18 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(command, folder, image, tmp_pat
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     (tmp_path / "m.tif").write_text("older")
     out, probabilities = tmp_path / "m.tif", tmp_path / "p.ome.zarr"
-    ended = command("predict", image, out, "--model", folder / "dark.onnx", "--probabilities", probabilities)
+    arguments = ("predict", image, out, "--model", folder / "dark.onnx", "--probabilities", probabilities)
+    ended = command(*arguments, "--threads", "1")
     assert ended.code == 130
-    assert ended.err.endswith("segment: interrupted\n")
-    assert len(n_tiles) == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["m.tif"]
+    assert ended.err.splitlines()[-2:] == [
+        f"stopped; what is done is kept in {out}.run: the same command with --resume goes on from there",
+        "segment: interrupted",
+    ]
+    assert 5 <= len(n_tiles) < SHAPE[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "m.tif.run"]
     assert out.read_text() == "older"
+    assert command(*arguments, "--resume").code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "m.tif.run.json", "p.ome.zarr"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 from segment.errors import VolumeError
 from segment.objects import masks
-from segment.objects.masks import mask_slabs, read_mask, read_objects
+from segment.objects.masks import Numbers, mask_slabs, read_mask, refuse_mask, to_numbers
+from segment.volumes import create_volume
 
 MASK = np.random.default_rng(0).random((7, 5, 6)) < 0.4
 
@@ -82,29 +85,51 @@ def test_a_mask_is_not_taken_for_probabilities():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64])
-def test_numbered_objects_of_any_type_are_read_as_unsigned(dtype):
+def test_numbered_objects_of_any_type_are_taken_as_unsigned(dtype):
     labels = np.array([[[0, 1, 2, 7]]], dtype)
-    found = read_objects(labels)
-    assert found.dtype.kind == "u"
+    found = to_numbers(labels, labels)
+    assert found.dtype == np.dtype(f"u{labels.itemsize}")
     np.testing.assert_array_equal(found, labels)
 
 
 def test_one_object_is_no_mask_where_masks_are_not_so_wide():
-    assert read_objects(np.array([[[0, 1]]], np.uint32)).max() == 1
-    assert read_objects(np.array([[[0, 3]]], np.uint8)).max() == 3
-    assert read_objects(np.zeros((1, 1, 2), np.uint8)).max() == 0
+    for dtype, known in ((np.uint32, [1]), (np.uint8, [3]), (np.uint8, []), (np.uint8, [1, 255])):
+        refuse_mask(np.zeros((1, 1, 2), dtype), np.array(known, dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "known", "words"),
+    [
+        (np.uint8, 255, "found only 0 and 255, a mask: run  segment instances  first"),
+        (np.uint16, 1, "found only 0 and 1, a mask"),
+        (np.bool_, 1, "found only 0 and 1, a mask"),
+    ],
+)
+def test_a_mask_is_not_taken_for_numbered_objects(dtype, known, words):
+    with pytest.raises(VolumeError, match=words):
+        refuse_mask(np.zeros((1, 1, 2), dtype), np.array([known], np.uint8))
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [
-        (np.array([[[0, 255]]], np.uint8), "found only 0 and 255, a mask: run  segment instances  first"),
-        (np.array([[[0, 1]]], np.uint16), "found only 0 and 1, a mask"),
-        (np.array([[[False, True]]]), "found only 0 and 1, a mask"),
-        (np.array([[[0.0, 1.0]]]), "found float64"),
-        (np.array([[[0, -3]]]), "found negative numbers"),
-    ],
+    [(np.array([[[0.0, 1.0]]]), "found float64"), (np.array([[[0, -3]]]), "found negative numbers")],
 )
 def test_what_is_not_numbered_is_refused(values, words):
     with pytest.raises(VolumeError, match=words):
-        read_objects(values)
+        to_numbers(values, values)
+
+
+def test_another_process_gets_the_file_and_opens_it_once(tmp_path):
+    path = tmp_path / "mask.tif"
+    with create_volume(path, MASK.shape, np.uint8, None) as writer:
+        writer.append(MASK * np.uint8(255))
+    numbers, anew = Numbers(path, (3.0, 2.0, 1.0)), Numbers(path)
+    sent = pickle.dumps(numbers)
+    received = pickle.loads(sent)
+    np.testing.assert_array_equal(received[1:3], numbers[1:3])
+    assert received.voxel_nm == (3.0, 2.0, 1.0)
+    assert pickle.loads(sent) is received
+    received_anew = pickle.loads(pickle.dumps(anew))
+    assert received_anew is not received  # what was there before may have been replaced
+    for each in (numbers, anew, received, received_anew):
+        each.close()

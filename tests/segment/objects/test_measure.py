@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from shapes import ball, cylinder, ellipsoid, ellipsoid_surface
 
 from segment.errors import InputError
-from segment.objects.measure import estimate_surface, find_labels, measure_axes, measure_objects, write_measures
+from segment.objects.measure import estimate_surface, measure_axes, measure_objects, write_measures
 
 CUBIC = (5.0, 5.0, 5.0)
 TURNS = [Rotation.random(rng=seed).as_matrix() for seed in range(3)]
@@ -129,7 +129,7 @@ def test_any_numbers_are_labels(dtype):
             other.surface_nm2,
             other.centroid_z_nm,
         )
-    np.testing.assert_array_equal(find_labels(sparse), np.unique(sparse)[1:])
+    np.testing.assert_array_equal([each.label for each in found], np.unique(sparse)[1:].tolist())
 
 
 def test_neighbours_do_not_count_and_every_step_is_told():

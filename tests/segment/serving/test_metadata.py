@@ -3,12 +3,27 @@ import json
 import pytest
 
 from networks import make_segment_metadata
-from segment.serving.metadata import ModelMetadata
+from segment.serving.metadata import Conversion, ModelMetadata
 from streamdetect.errors import ModelError
 
+CONVERSION = Conversion(
+    precision="int8",
+    source="mito",
+    source_sha256="0" * 64,
+    weight_bits=7,
+    calibrate_slices=((0, 98),),
+    n_tiles=16,
+    validate_slices=(105, 125),
+    source_iou=0.9,
+    iou=0.89,
+    versions={"onnxruntime": "1"},
+)
 
-def test_metadata_survives_json():
-    metadata = make_segment_metadata(scores={"protocol": "held-out slices", "test": {"iou": 0.9, "note": None}})
+
+@pytest.mark.parametrize("conversion", [None, CONVERSION])
+def test_metadata_survives_json(conversion):
+    scores = {"protocol": "held-out slices", "test": {"iou": 0.9, "note": None}}
+    metadata = make_segment_metadata(scores=scores, conversion=conversion)
     assert ModelMetadata.from_json(metadata.to_json()) == metadata
 
 
@@ -49,6 +64,9 @@ NONSENSE = [
     (_at("training", "train_slices", 0, value=[5, 5]), r"training\.train_slices\[0\]"),
     (_at("training", "validate_slices", value=[9, 5]), r"training\.validate_slices"),
     (_at("scores", value={"iou": 0.7}), r"scores\.protocol"),
+    (_at("conversion", value={"precision": "int4"}), r"conversion\.precision"),
+    (_at("conversion", value=CONVERSION.model_dump() | {"iou": 1.5}), r"conversion\.iou"),
+    (_at("conversion", value=CONVERSION.model_dump() | {"validate_slices": [5, 5]}), r"conversion\.validate_slices"),
 ]
 
 

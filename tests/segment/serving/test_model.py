@@ -1,13 +1,17 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from networks import RADIUS, make_pointwise, make_unet
+from segment.serving import model as model_module
 from segment.serving.metadata import METADATA_KEY
 from segment.serving.model import SegmentationModel
 from streamdetect.cli.console import n_cores
 from streamdetect.errors import InputError, ModelError
+from streamdetect.runtime import CPU, CUDA, create_session
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,72 @@ def test_the_same_tile_gives_the_same_bits(unet, unet_file):
     unet.predict(_random_image((1, 3, 64, 128)), 20.0, 230.0)
     np.testing.assert_array_equal(unet.predict(image, 20.0, 230.0), first)
     np.testing.assert_array_equal(SegmentationModel.load(unet_file).predict(image, 20.0, 230.0), first)
+
+
+def test_threads_may_share_a_model_and_their_number_changes_no_bit(unet, unet_file):
+    images = [_random_image((1, 3, 96, 128), seed) for seed in range(8)]
+    expected = [unet.predict(image, 20.0, 230.0) for image in images]
+    three = SegmentationModel.load(unet_file, device="cpu", threads=3)
+    assert three.tiles_at_once == 3
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda image: three.predict(image, 20.0, 230.0), images))
+    np.testing.assert_array_equal(found, expected)
+
+
+class _SaysCuda:
+    """A session on the CPU that calls itself one on a GPU."""
+
+    def __init__(self, session):
+        self._session = session
+
+    def get_providers(self):
+        return [CUDA, CPU]
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+
+@pytest.fixture
+def on_gpu(unet_file, monkeypatch):
+    """A model that keeps its tiles in memory of the device, as on a GPU, where the device is the CPU."""
+    monkeypatch.setattr(model_module, "_GPU", "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            model_module, "create_session", lambda content, **_: _SaysCuda(create_session(content, device="cpu"))
+        )
+        return SegmentationModel.load(unet_file, device="cuda", threads=5)
+
+
+def test_on_a_gpu_one_tile_is_read_while_another_is_computed(on_gpu):
+    assert (on_gpu.provider, on_gpu.threads, on_gpu.tiles_at_once) == (CUDA, 5, 2)
+
+
+def test_tiles_in_memory_of_the_device_give_the_same_bits(unet, on_gpu):
+    """Not on a GPU, which no machine of this project has: the same calls of ONNX Runtime, on memory of the CPU."""
+    images = [_random_image((1, 3, *sides), seed) for seed in range(4) for sides in ((96, 128), (64, 32))]
+    kept = [image.copy() for image in images]
+    expected = [unet.predict(image, 20.0, 230.0) for image in images]
+    found = [on_gpu.predict(image, 20.0, 230.0) for image in images]  # all are kept while others are computed
+    with ThreadPoolExecutor(3) as pool:
+        found_at_once = list(pool.map(lambda image: on_gpu.predict(image, 20.0, 230.0), images))
+    for each, other, wanted in zip(found, found_at_once, expected, strict=True):
+        np.testing.assert_array_equal(each, wanted)
+        np.testing.assert_array_equal(other, wanted)
+    np.testing.assert_array_equal(on_gpu.predict(images[0], 50.0, 200.0), unet.predict(images[0], 50.0, 200.0))
+    for image, before in zip(images, kept, strict=True):
+        np.testing.assert_array_equal(image, before)
+
+
+def test_views_can_be_tiles_in_memory_of_the_device(unet, on_gpu):
+    image = _random_image((1, 3, 64, 64))
+    turned = np.rot90(image, axes=(2, 3))
+    on_gpu.predict(image, 20.0, 230.0)
+    np.testing.assert_array_equal(on_gpu.predict(turned, 20.0, 230.0), unet.predict(turned, 20.0, 230.0))
+
+
+def test_fewer_threads_than_one_are_refused(unet_file):
+    with pytest.raises(InputError, match="threads must be 1 or more, found 0"):
+        SegmentationModel.load(unet_file, threads=0)
 
 
 @pytest.mark.parametrize(

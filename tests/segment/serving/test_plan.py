@@ -1,5 +1,5 @@
 import math
-from itertools import pairwise
+import pickle
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ import pytest
 from networks import make_segment_metadata
 from segment.errors import InputError
 from segment.intensity import intensity_range
+from segment.serving.metadata import Conversion
 from segment.serving.plan import MAX_BLOCK_BYTES, plan_prediction
+from segment.volumes.chunks import largest_divisor
 
 METADATA = make_segment_metadata()
 
@@ -24,15 +26,8 @@ class _Volume:
         return np.resize(self._noise, [len(range(*one.indices(n))) for one, n in zip(key, self.shape, strict=True)])
 
 
-def _check_cover(plan):
-    """Assert that the blocks fill the volume once, slab after slab."""
-    for axis, n in enumerate(plan.shape):
-        edges = [(cut.start, cut.stop) for cut in plan.cuts[axis]]
-        assert edges[0][0] == 0
-        assert edges[-1][1] == n
-        assert all(start < stop for start, stop in edges)
-        assert all(one[1] == other[0] for one, other in pairwise(edges))
-    assert sum(map(len, plan.slabs)) == math.prod(map(len, plan.cuts))
+def _cuts(plan):
+    return [[axis.cut(index) for index in range(len(axis))] for axis in plan.blocks.axes]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (165, 768, 1024), (3000, 3000, 3000), (20, 20000, 20000)])
@@ -41,35 +36,57 @@ def _check_cover(plan):
 def test_blocks_fill_any_volume_and_none_takes_too_much_memory(shape, axes, voxel_nm):
     metadata = make_segment_metadata(stride=16, halo=96)
     plan = plan_prediction(_Volume(shape, voxel_nm), metadata, axes=axes, intensity=(0, 255))
-    _check_cover(plan)
-    largest = math.prod(max(max(cut.window.size, cut.stop - cut.start) for cut in cuts) for cuts in plan.cuts)
-    filled = math.prod(max(cut.stop - cut.start for cut in cuts) for cuts in plan.cuts)
-    kept = math.prod(max(cut.window.stop - cut.window.start for cut in cuts) for cuts in plan.cuts)
+    cuts = _cuts(plan)
+    assert [each[-1].stop for each in cuts] == list(shape)
+    for axis, each, step in zip(plan.blocks.axes, cuts, (16, 256, 256), strict=True):
+        assert all(cut.start == index * axis.block for index, cut in enumerate(each))  # a block is a shard
+        assert axis.block <= step or largest_divisor(axis.block, step) > step // 2
+    largest = math.prod(max(max(cut.window.size, cut.stop - cut.start) for cut in each) for each in cuts)
+    filled = math.prod(max(cut.stop - cut.start for cut in each) for each in cuts)
+    kept = math.prod(max(cut.window.stop - cut.window.start for cut in each) for each in cuts)
     assert largest + 4 * kept <= MAX_BLOCK_BYTES
     assert 6 * filled <= MAX_BLOCK_BYTES
-    assert plan.tile > 2 * (metadata.halo + (metadata.stride if plan.resamples else 0))
+    assert len(pickle.dumps(plan)) < 3000
+    assert plan.tile > 2 * metadata.halo + (metadata.stride if plan.resamples else 0)
 
 
 def test_a_plane_that_fits_is_not_cut():
     plan = plan_prediction(_Volume((165, 768, 1024)), METADATA, axes="z")
-    assert [len(cuts) for cuts in plan.cuts] == [11, 1, 1]
-    assert plan.tile == 1024
+    assert (plan.blocks.counts, plan.blocks.shape) == ((11, 1, 1), (16, 768, 1024))
+    assert plan.tile == 1156  # what the memory for a tile allows
 
 
 def test_a_wide_network_gets_smaller_tiles():
     wide = make_segment_metadata(network={"stem": 1, "width": 64, "depth": 4})
-    assert plan_prediction(_Volume((5, 2000, 2000)), wide).tile == 408
-    assert plan_prediction(_Volume((5, 2000, 2000)), make_segment_metadata(stride=16, halo=320)).tile == 1024
+    assert plan_prediction(_Volume((5, 2000, 2000)), wide).tile == 288
+    assert plan_prediction(_Volume((5, 2000, 2000)), make_segment_metadata(stride=16, halo=320)).tile == 1152
     farsighted = make_segment_metadata(stride=16, halo=800, network={"stem": 1, "width": 64, "depth": 4})
     assert plan_prediction(_Volume((5, 2000, 2000)), farsighted).tile == 2400  # it has to be larger than two halos
 
 
+def test_8_bit_integers_take_larger_tiles_for_the_same_memory():
+    conversion = Conversion(
+        precision="int8",
+        source="unet",
+        source_sha256="0" * 64,
+        weight_bits=7,
+        validate_slices=(0, 1),
+        source_iou=0.9,
+        iou=0.9,
+        versions={},
+    )
+    fast = make_segment_metadata(conversion=conversion)
+    half = make_segment_metadata(conversion=conversion.model_copy(update={"precision": "float16"}))
+    tiles = [plan_prediction(_Volume((5, 4000, 4000)), each).tile for each in (METADATA, half, fast)]
+    assert tiles == [1156, 1156, 1936]
+
+
 def test_a_tile_that_is_asked_for_is_taken():
     plan = plan_prediction(_Volume((165, 768, 1024)), METADATA, axes="zyx", tile=128)
-    assert max(cut.window.size for cuts in plan.cuts for cut in cuts) <= 128
+    assert max(cut.window.size for cuts in _cuts(plan) for cut in cuts) <= 128
     with pytest.raises(InputError, match=r"--tile 24: .* smallest that works is 28"):
         plan_prediction(_Volume((165, 768, 1024)), METADATA, tile=24)
-    with pytest.raises(InputError, match=r"--tile 28: .* smallest that works is 36"):  # a stride more to interpolate
+    with pytest.raises(InputError, match=r"--tile 28: .* smallest that works is 32"):  # a stride more to interpolate
         plan_prediction(_Volume((165, 768, 1024), (10.0, 5.0, 5.0)), METADATA, tile=28)
 
 

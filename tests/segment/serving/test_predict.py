@@ -1,14 +1,11 @@
-import os
-
 import numpy as np
 import pytest
 
 from networks import RADIUS, make_pointwise, make_unet
-from segment.errors import InputError, VolumeError
-from segment.serving import predict as predict_module
+from segment.errors import VolumeError
 from segment.serving.model import SegmentationModel
 from segment.serving.plan import plan_prediction
-from segment.serving.predict import Cancelled, predict_block, predict_slabs, predict_volume
+from segment.serving.predict import Cancelled, predict_block, predict_volume
 
 SAME = {"voxel_nm": (5.0, 5.0, 5.0)}
 
@@ -83,7 +80,7 @@ def test_blocks_can_be_computed_in_any_order_to_the_last_bit(unet):
     for settings in ({}, {"axes": "zyx"}, {"axes": "zyx", "voxel_nm": (9.0, 5.0, 4.0)}, {"tta": True}):
         plan = plan_prediction(volume, unet.metadata, tile=36, **(SAME | settings))
         expected = predict_volume(volume, unet, tile=36, **(SAME | settings))
-        blocks = [block for slab in plan.slabs for block in slab]
+        blocks = [plan.blocks.block(index) for index in range(len(plan.blocks))]
         assert len(blocks) > 3
         for index in np.random.default_rng(0).permutation(len(blocks))[:4]:
             inside = tuple(slice(cut.start, cut.stop) for cut in blocks[index])
@@ -102,7 +99,7 @@ def test_only_what_a_block_needs_is_read(unet):
             read.append(volume[key].size)
             return volume[key]
 
-    predict_block(Spy(), unet, plan, plan.slabs[0][-1])
+    predict_block(Spy(), unet, plan, plan.blocks.block(15))
     assert len(read) == 1
     assert read[0] <= 50**3
 
@@ -177,48 +174,7 @@ def test_resampled_blocks_show_no_seam(unet, voxel_nm, axes):
         np.testing.assert_allclose(tiled, whole, atol=1e-4)
 
 
-# --- streaming
-
-
-def _joined(slabs):
-    slabs = list(slabs)
-    return np.concatenate([slab.mask for slab in slabs]), np.concatenate([slab.probability for slab in slabs])
-
-
-@pytest.mark.parametrize("axes", ["z", "zyx"])
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_slabs_are_the_volume_in_order(unet, axes, in_memory, monkeypatch, tmp_path):
-    monkeypatch.setattr(predict_module, "SCRATCH_IN_MEMORY", 2**20 if in_memory else 1)
-    monkeypatch.setattr(predict_module, "MAX_GATHERED", 5 * 45 * 50)
-    volume = _volume((12, 45, 50))
-    plan = plan_prediction(volume, unet.metadata, axes=axes, tile=40, **SAME)
-    probability = predict_volume(volume, unet, axes=axes, tile=40, **SAME)
-    threshold = float(np.quantile(probability, 0.8))
-    slabs = list(predict_slabs(volume, unet, plan, threshold=threshold, scratch=tmp_path))
-    assert max(len(slab.mask) for slab in slabs) == 5
-    mask, rounded = _joined(slabs)
-    np.testing.assert_array_equal(mask, np.where(probability >= np.float32(threshold), 255, 0))
-    np.testing.assert_array_equal(rounded, np.rint(probability * np.float32(255)))
-    assert mask.dtype == rounded.dtype == np.uint8
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_mask_comes_from_the_probability_before_rounding(dark):
-    volume = np.linspace(0, 60000, 4096).astype(np.uint16).reshape(4, 32, 32)
-    plan = plan_prediction(volume, dark.metadata, intensity=(0.0, 60000.0), **SAME)
-    probability = predict_volume(volume, dark, intensity=(0.0, 60000.0), **SAME)
-    threshold = 100.4 / 255
-    mask, rounded = _joined(predict_slabs(volume, dark, plan, threshold=threshold))
-    np.testing.assert_array_equal(mask > 0, probability >= threshold)
-    assert set(np.unique(mask[rounded == 100])) == {0, 255}  # one rounded value, on both sides of the threshold
-
-
-def test_the_models_threshold_is_the_default(folder):
-    model = SegmentationModel.load(make_pointwise(folder / "strict.onnx", threshold=0.8))
-    volume = _volume((3, 20, 20))
-    mask, _ = _joined(predict_slabs(volume, model, plan_prediction(volume, model.metadata, **SAME)))
-    np.testing.assert_array_equal(mask > 0, predict_volume(volume, model, **SAME) >= 0.8)
-    assert 0 < (mask > 0).mean() < 0.5
+# --- progress
 
 
 def test_progress_is_told_in_voxels_from_nothing_to_all(unet):
@@ -233,7 +189,7 @@ def test_progress_is_told_in_voxels_from_nothing_to_all(unet):
         assert len(told) > 40
 
 
-def test_work_can_be_cancelled_between_tiles(unet, tmp_path):
+def test_work_can_be_cancelled_between_tiles(unet):
     volume = _volume((40, 20, 24))
     asked = []
 
@@ -244,10 +200,6 @@ def test_work_can_be_cancelled_between_tiles(unet, tmp_path):
     with pytest.raises(Cancelled):
         predict_volume(volume, unet, cancelled=cancelled, **SAME)
     assert len(asked) == 6
-    plan = plan_prediction(volume, unet.metadata, **SAME)
-    with pytest.raises(Cancelled):
-        list(predict_slabs(volume, unet, plan, cancelled=lambda: True, scratch=tmp_path))
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- bad input
@@ -258,27 +210,6 @@ def test_nan_is_refused_wherever_it_lies(unet):
     volume[1, 1, 1] = np.nan  # not in the sample
     with pytest.raises(VolumeError, match="NaN or infinity"):
         predict_volume(volume, unet, **SAME)
-
-
-def test_a_full_disk_is_told_in_one_line(unet, monkeypatch):
-    class Full:
-        def __init__(self, *_, **__):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def write(self, _):
-            raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(predict_module.tempfile, "SpooledTemporaryFile", Full)
-    volume = _volume((3, 20, 20))
-    with pytest.raises(InputError, match="No space left on device") as caught:
-        list(predict_slabs(volume, unet, plan_prediction(volume, unet.metadata, **SAME)))
-    assert "\n" not in str(caught.value)
 
 
 def test_what_should_be_known_is_logged(dark, caplog):

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from segment.serving import resample as resample_module
-from segment.serving.resample import Resampled, apply_taps, edge_back, resampled_shape, taps_back, taps_forward
+from segment.serving.resample import Resampled, apply_taps, grid_span, resampled_shape, taps_back, taps_forward
 
 
 def _random(shape, dtype=np.uint8):
@@ -75,15 +75,12 @@ def test_a_ramp_comes_back(n, ratio):
 
 
 @pytest.mark.parametrize("ratio", [0.125, 0.3, 0.9, 1.0, 1.021, 3.7, 8.0])
-def test_voxels_go_to_the_core_that_their_centre_lies_in(ratio):
+def test_the_span_of_the_grid_is_what_interpolation_takes_and_no_more(ratio):
     n = 50
     m = resampled_shape((n, 1, 1), (ratio, 1.0, 1.0))[0]
-    for start in range(0, m, 3):
-        stop = min(start + 3, m)
-        first, last = edge_back(start, ratio, n), edge_back(stop, ratio, n)
-        centres = (np.arange(n) + 0.5) * ratio
-        np.testing.assert_array_equal(np.arange(first, last), np.flatnonzero((centres >= start) & (centres < stop)))
-        if first < last:  # interpolated from at most one voxel beyond the core
-            low, high = taps_back(first, last, ratio, m).extent
-            assert low >= start - 1
-            assert high <= stop + 1
+    for start in range(0, n, 3):
+        stop = min(start + 3, n)
+        at = np.clip((np.arange(start, stop) + 0.5) * ratio - 0.5, 0, m - 1)
+        first, last = grid_span(start, stop, ratio, m)
+        assert first == np.floor(at[0])
+        assert last - 1 == (stop - 1 if ratio == 1 else min(np.floor(at[-1]) + 1, m - 1))

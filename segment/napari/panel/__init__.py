@@ -1,0 +1,1 @@
+"""The panel: what of the plugin needs Qt."""
