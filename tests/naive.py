@@ -95,6 +95,7 @@ def normalised(values, gain, mean, variance):
 
 def spectrum(channel, sfreq):
     """The discrete Fourier transform by its definition, under a Hann window: {frequency: value}."""
+    channel = [x - channel[0] for x in channel]  # exact for a channel that holds one value
     n, mean = len(channel), sum(channel) / len(channel)
     shaped = [(x - mean) * (0.5 - 0.5 * math.cos(2 * math.pi * i / n)) for i, x in enumerate(channel)]
     return {

@@ -97,9 +97,9 @@ def test_live_equals_replay_while_channels_die(tmp_path):
     assert [reason for reason, _ in changes] == ["start", "warm-up", "", "warm-up", "", "warm-up", ""]
     assert [sample for reason, sample in changes if reason == "warm-up"] == [
         9,
-        3059,
-        5559,
-    ]  # a block of 500 and a lag of 50 later
+        3259,
+        5759,
+    ]  # a block of 500 and a lag of 250 later
 
 
 def test_a_journal_of_another_recording_is_told_apart(tmp_path):

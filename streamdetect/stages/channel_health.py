@@ -88,7 +88,8 @@ class Spectrum(NamedTuple):
 def make_spectrum(data: NDArray[np.float64], sfreq: float) -> Spectrum:
     """Transform a block, shape (n_channels, n_times)."""
     window, freqs = _make_window(data.shape[1], sfreq)
-    windowed = data - data.mean(axis=1, keepdims=True)
+    windowed = data - data[:, :1]  # so that a channel that holds one value has a power of 0, and not of rounding errors
+    windowed -= windowed.mean(axis=1, keepdims=True)
     windowed *= window
     values = np.fft.rfft(windowed)
     return Spectrum(freqs, values, values.real**2 + values.imag**2)

