@@ -17,7 +17,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "bench_kill.py"
 def test_a_killed_monitor_leaves_a_recording_that_goes_on_and_is_decided_again(tmp_path):
     path = tmp_path / "kills.json"
     ended = subprocess.run(
-        [sys.executable, str(TOOL), "--n", "3", "--at-once", "3", "--seed", "3", "--json", str(path)],
+        [sys.executable, str(TOOL), "--n", "3", "--at-once", "1", "--seed", "3", "--json", str(path)],
         capture_output=True,
         text=True,
         timeout=280,
