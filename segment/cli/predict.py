@@ -92,7 +92,8 @@ def predict(
     until OUT appears, whole, with a record beside it, OUT.run.json; after a crash or Ctrl-C, --resume goes on there.
     """
     with needs_extra("segment"):
-        from segment.cli.predict_run import Request, run_request
+        from segment.cli.predict_request import Request
+        from segment.cli.predict_run import run_request
         from streamdetect.runtime import Device
     from streamdetect.errors import InputError
 

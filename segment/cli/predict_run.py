@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,74 +13,32 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import typer
 
-from segment.cli.arguments import check_files, parse_roi
+from segment.cli.arguments import check_files
 from segment.cli.predict_report import block_progress, report_estimate
+from segment.cli.predict_request import Request, count_threads, make_job
 from segment.errors import InputError
 from segment.serving.begin import begin_run, describe_run, refuse_unfinished
 from segment.serving.blocks import BlocksWithin
 from segment.serving.blockwise import PredictJob, check_worker, kept_open, predict_and_commit, run_here
 from segment.serving.finish import finish_run
-from segment.serving.mask_file import MaskFile
 from segment.serving.metadata import METADATA_KEY
 from segment.serving.model import SegmentationModel
-from segment.serving.plan import plan_prediction
 from segment.serving.predict import Cancelled
 from segment.serving.record import Tally, describe_result, record_path
 from segment.serving.run_folder import BlockRecord, Manifest, RunFolder, RunLocked
 from segment.volumes import Volume, create_volume, open_volume, parse_voxel_size
 from segment.volumes.create import is_zarr_name
 from segment.volumes.ome_zarr import image_name
-from segment.volumes.volume import split_dataset
 from streamdetect.cli.console import n_cores, needs_extra, say, write_json
 from streamdetect.cli.interrupt import EXIT_INTERRUPTED, StopRequest, stop_on_signal
 from streamdetect.model_file import read_model
-from streamdetect.runtime import CUDA, Device
+from streamdetect.runtime import Device
 
 EXIT_IN_PART = 3
 N_LISTED = 5  # blocks that failed
 WORTH_WORKERS = 256  # files of a level of the pyramid: fewer are done before workers have started
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of ``segment predict``; its help says what they mean."""
-
-    image: Path
-    out: Path
-    model: str
-    probabilities: Path | None
-    device: str
-    voxel_size: str | None
-    invert: bool
-    tile: int | None
-    tta: bool
-    axes: str
-    threshold: float | None
-    roi: str | None
-    mask: Path | None
-    skip_background: bool
-    pyramid: bool
-    threads: int | None
-    workers: int | None
-    scheduler: str | None
-    shard: int
-    n_shards: int
-    resume: bool
-    dry_run: bool
-    json: Path | None
-
-    @property
-    def outputs(self) -> dict[str, Path]:
-        """Images that are written, by name."""
-        named = {"mask": self.out, "probabilities": self.probabilities}
-        return {name: path for name, path in named.items() if path is not None}
-
-    @property
-    def joins(self) -> bool:
-        """Whether a run that is there goes on; shards start together, and the first makes the run."""
-        return self.resume or self.n_shards > 1
 
 
 def run_request(request: Request) -> int:
@@ -109,9 +66,9 @@ def run_request(request: Request) -> int:
             content,
             str(model_path),
             device="cpu" if request.scheduler else cast(Device, request.device),
-            threads=_threads(request),
+            threads=count_threads(request),
         )
-        job = _make_job(request, volume, model, model_path, folder)
+        job = make_job(request, volume, model, model_path, folder)
         for remark in job.plan.remarks:
             say(remark)
         if request.device == "auto":
@@ -307,58 +264,6 @@ class _Run:
             "num_shards": request.n_shards,
             "resumed": request.resume,
         }
-
-
-def _threads(request: Request) -> int | None:
-    """Return the cores of one process."""
-    if request.threads is None and request.workers is not None:
-        return max(1, n_cores() // request.workers)
-    return request.threads
-
-
-def _make_job(
-    request: Request, volume: Volume, model: SegmentationModel, model_path: Path, folder: RunFolder
-) -> PredictJob:
-    """Plan the work; a run that goes on keeps the intensities that it was begun with."""
-    known = folder.read_manifest().settings["intensity"] if folder.exists and request.joins else None
-    plan = plan_prediction(
-        volume,
-        model.metadata,
-        axes=request.axes,
-        tta=request.tta,
-        tile=request.tile,
-        invert=request.invert,
-        intensity=(min(known), max(known)) if known else None,
-    )
-    region = parse_roi(request.roi, plan.shape) if request.roi is not None else None
-    if request.mask is not None:
-        MaskFile.open(request.mask, plan.shape).close()  # refuse it before the work begins
-    device = request.device if request.scheduler and request.device != "auto" else _kind(model.provider)
-    return PredictJob(
-        image=_absolute(request.image),
-        voxel_nm=volume.voxel_nm,
-        model=str(model_path.resolve()),
-        model_sha256=model.sha256,
-        device=cast(Device, device),
-        threads=_threads(request) if request.scheduler else model.threads,
-        plan=plan,
-        threshold=model.metadata.threshold if request.threshold is None else request.threshold,
-        folder=folder.path.resolve(),
-        probabilities=request.probabilities is not None,
-        region=region,
-        mask=_absolute(request.mask) if request.mask is not None else None,
-        skip_background=request.skip_background,
-    )
-
-
-def _kind(provider: str) -> str:
-    return "cuda" if provider == CUDA else "cpu"
-
-
-def _absolute(path: Path) -> str:
-    """Return a path that workers understand, with the dataset in it where there is one."""
-    file, dataset = split_dataset(path)
-    return f"{file.resolve()}:{dataset}" if dataset is not None else str(file.resolve())
 
 
 def _is_finished(out: Path, manifest: Manifest) -> bool:

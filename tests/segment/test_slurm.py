@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from volume_files import read_volume, write_volume
 
 from networks import make_pointwise
-from segment.volumes import create_volume, open_volume
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "slurm"
 BOUND_S = 60.0  # for what another process should have done long before
@@ -45,8 +45,7 @@ def run(tmp_path):
     """Return the arguments of a run, and the mask that it should give."""
     z, y, x = np.ogrid[:16, :40, :40]
     values = (128 + 100 * np.sin(z / 3) * np.sin(y / 4) * np.sin(x / 5)).astype(np.uint8)
-    with create_volume(tmp_path / "image.tif", values.shape, values.dtype, (5.0, 5.0, 5.0)) as writer:
-        writer.append(values)
+    write_volume(tmp_path / "image.tif", values)
     make_pointwise(tmp_path / "dark.onnx")
     arguments = [
         *("image.tif", "mask.ome.zarr", "--model", "dark.onnx", "--device", "cpu"),
@@ -58,12 +57,7 @@ def run(tmp_path):
         check=True,
         capture_output=True,
     )
-    return arguments, _read(tmp_path / "here.ome.zarr")
-
-
-def _read(path):
-    with open_volume(path) as volume:
-        return volume[:]
+    return arguments, read_volume(tmp_path / "here.ome.zarr")
 
 
 def _wait_until(condition):
@@ -88,7 +82,7 @@ def test_the_job_array(slurm, run, tmp_path):
     record = tmp_path / "mask.ome.zarr.run.json"
     _wait_until(lambda: "wrote" in "".join(log.read_text() for log in jobs.glob("1_*.log")))
     assert sorted(log.name for log in jobs.glob("*.log")) == ["1_0.log", "1_1.log"]
-    np.testing.assert_array_equal(_read(tmp_path / "mask.ome.zarr"), expected)
+    np.testing.assert_array_equal(read_volume(tmp_path / "mask.ome.zarr"), expected)
     assert 0 < np.count_nonzero(expected) < expected.size
     assert json.loads(record.read_text())["num_shards"] == 2
     assert not (tmp_path / "mask.ome.zarr.run").exists()
@@ -109,7 +103,7 @@ def test_the_dask_workers(slurm, run, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "distributed" not in ended.stderr
-    np.testing.assert_array_equal(_read(tmp_path / "mask.ome.zarr"), expected)
+    np.testing.assert_array_equal(read_volume(tmp_path / "mask.ome.zarr"), expected)
     record = json.loads((tmp_path / "mask.ome.zarr.run.json").read_text())
     assert record["scheduler"].startswith("tcp://127.0.0.1:")
     script = (jobs / "1.script").read_text()

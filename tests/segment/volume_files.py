@@ -12,12 +12,36 @@ import tifffile
 import zarr
 from PIL import Image
 
+from segment.volumes import create_volume, open_volume
+
 SHAPE = (12, 40, 56)
+VOXEL_NM = (5.0, 5.0, 5.0)
 
 
 def make_values(dtype=np.uint8, shape=SHAPE, seed=0):
     limits = np.iinfo(dtype)
     return np.random.default_rng(seed).integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+def make_waves(shape):
+    """Smooth blobs, some of them dark, on a bright ground with thin dark lines."""
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    image = 160 + 40 * np.sin(z / 3) * np.sin(y / 5) * np.sin(x / 7)
+    image[:, ::10] -= 70
+    return image.astype(np.uint8)
+
+
+def write_volume(path, values, voxel_nm=VOXEL_NM):
+    """Write a volume in the format of its name; return the path."""
+    with create_volume(path, values.shape, values.dtype, voxel_nm) as writer:
+        writer.append(values)
+    return path
+
+
+def read_volume(path):
+    """Return all of a volume."""
+    with open_volume(path) as volume:
+        return volume[:]
 
 
 def _tiff(**options):

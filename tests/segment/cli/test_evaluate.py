@@ -8,29 +8,23 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from naive_objects import components, object_f1, voxel_scores
+from volume_files import write_volume
 
 from segment.objects.instances import label_objects
-from segment.volumes import create_volume
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.random((8, 12, 10)) < 0.15
 PREDICTED = TRUE ^ (RNG.random(TRUE.shape) < 0.03)
 
 
-def write(path, values, voxel_nm=(5.0, 5.0, 5.0)):
-    with create_volume(path, values.shape, values.dtype, voxel_nm) as writer:
-        writer.append(values)
-    return path
-
-
 @pytest.fixture
 def truth(tmp_path):
-    return write(tmp_path / "truth.tif", TRUE * np.uint8(1))
+    return write_volume(tmp_path / "truth.tif", TRUE * np.uint8(1))
 
 
 @pytest.fixture
 def prediction(tmp_path):
-    return write(tmp_path / "prediction.tif", PREDICTED * np.uint8(255))
+    return write_volume(tmp_path / "prediction.tif", PREDICTED * np.uint8(255))
 
 
 def test_scores_of_the_foreground(command, prediction, truth):
@@ -60,7 +54,7 @@ def test_a_slab_at_a_time_gives_the_same(command, prediction, truth, monkeypatch
 def test_probabilities_are_scored_at_a_threshold(command, refused, truth, tmp_path, dtype):
     top = np.iinfo(dtype).max
     values = np.random.default_rng(1).integers(0, top, TRUE.shape, endpoint=True).astype(dtype)
-    probabilities = write(tmp_path / "probabilities.tif", values)
+    probabilities = write_volume(tmp_path / "probabilities.tif", values)
     line = refused("evaluate", probabilities, truth)
     assert "expected a mask, 0 and 255 (or 0 and 1), found" in line
     assert line.endswith("for probabilities give --threshold P, 0 to 1")
@@ -89,7 +83,7 @@ def test_specks_can_be_left_out_of_both(command, prediction, truth):
 
 
 def test_a_prediction_of_nothing_has_a_score(command, truth, tmp_path):
-    nothing = write(tmp_path / "nothing.tif", np.zeros(TRUE.shape, np.uint8))
+    nothing = write_volume(tmp_path / "nothing.tif", np.zeros(TRUE.shape, np.uint8))
     ended = command("evaluate", nothing, truth, "--instances", "--json", tmp_path / "scores.json")
     assert ended.code == 0
     figures = json.loads((tmp_path / "scores.json").read_text())
@@ -98,7 +92,7 @@ def test_a_prediction_of_nothing_has_a_score(command, truth, tmp_path):
 
 
 def test_evaluate_refuses_what_it_cannot_use(refused, prediction, truth, tmp_path):
-    other = write(tmp_path / "other.tif", np.ones((8, 12, 11), np.uint8))
+    other = write_volume(tmp_path / "other.tif", np.ones((8, 12, 11), np.uint8))
     assert "(8, 12, 11)" in (line := refused("evaluate", other, truth))
     assert "(8, 12, 10)" in line
     for slices in ("3:3", "5:2", "0:9", "-1:4", "4", "a:b"):
@@ -112,7 +106,7 @@ def test_evaluate_refuses_what_it_cannot_use(refused, prediction, truth, tmp_pat
 
 @pytest.fixture
 def image(tmp_path):
-    return write(tmp_path / "image.tif", RNG.integers(0, 255, TRUE.shape).astype(np.uint8))
+    return write_volume(tmp_path / "image.tif", RNG.integers(0, 255, TRUE.shape).astype(np.uint8))
 
 
 def test_a_picture_with_and_without_the_truth(command, image, prediction, truth, tmp_path):
@@ -149,12 +143,12 @@ def test_slices_are_those_that_were_asked_for(command, image, prediction, truth,
 
 
 def test_numbered_objects_can_be_drawn(command, image, tmp_path):
-    labels = write(tmp_path / "labels.ome.zarr", label_objects(TRUE)[0])
+    labels = write_volume(tmp_path / "labels.ome.zarr", label_objects(TRUE)[0])
     assert command("overlay", image, labels, tmp_path / "out.png", "--count", 1, "--pixels", 100).code == 0
 
 
 def test_an_unknown_voxel_size_is_remarked_on(command, prediction, tmp_path):
-    image = write(tmp_path / "unknown.tif", TRUE.astype(np.uint8), voxel_nm=None)
+    image = write_volume(tmp_path / "unknown.tif", TRUE.astype(np.uint8), voxel_nm=None)
     out = tmp_path / "out.png"
     ended = command("overlay", image, prediction, out, "--count", 1, "--pixels", 100)
     assert ended.code == 0
@@ -170,6 +164,6 @@ def test_overlay_refuses_what_it_cannot_use(refused, image, prediction, tmp_path
     assert "numbers from 0 to 7, the slices along z" in refused("overlay", image, prediction, out, "--slices", "8")
     assert "whole numbers" in refused("overlay", image, prediction, out, "--slices", "1;2")
     assert "image.tif: expected a mask, 0 and 255 (or 0 and 1), found" in refused("overlay", image, image, out)
-    other = write(tmp_path / "other.tif", np.ones((8, 12, 11), np.uint8))
+    other = write_volume(tmp_path / "other.tif", np.ones((8, 12, 11), np.uint8))
     assert "other.tif: expected the shape of the image" in refused("overlay", image, other, out)
     assert not out.exists()

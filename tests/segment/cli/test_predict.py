@@ -9,12 +9,13 @@ import time
 import numpy as np
 import pytest
 import tifffile
+from volume_files import make_waves, write_volume
 
 from models import make_model
 from networks import make_pointwise, make_unet
 from segment.serving.model import SegmentationModel
 from segment.serving.predict import predict_volume
-from segment.volumes import create_volume, open_volume
+from segment.volumes import open_volume
 from streamdetect import model_file
 
 SHAPE = (12, 40, 50)
@@ -31,22 +32,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values():
-    """Smooth blobs, some of them dark, on a bright ground with thin dark lines."""
-    z, y, x = np.ogrid[:12, :40, :50]
-    image = 160 + 40 * np.sin(z / 3) * np.sin(y / 5) * np.sin(x / 7)
-    image[:, ::10] -= 70
-    return image.astype(np.uint8)
+    return make_waves((12, 40, 50))
 
 
 @pytest.fixture(scope="module")
 def image(folder, values):
-    return _write(folder / "image.tif", values)
-
-
-def _write(path, values, voxel_nm=(5.0, 5.0, 5.0)):
-    with create_volume(path, values.shape, values.dtype, voxel_nm) as writer:
-        writer.append(values)
-    return path
+    return write_volume(folder / "image.tif", values)
 
 
 def _read(path):
@@ -179,9 +170,9 @@ def test_files_that_cannot_be_used_are_refused(refused, folder, image, values, t
     assert "no such file" in refused("predict", tmp_path / "none.tif", tmp_path / "m.tif", *model)
     assert "would overwrite" in refused("predict", image, image, *model)
     assert "ends in .tif" in refused("predict", image, tmp_path / "m.jpg", *model)
-    zarr = _write(tmp_path / "v.ome.zarr", values)
+    zarr = write_volume(tmp_path / "v.ome.zarr", values)
     assert f"OUT {zarr}: would overwrite {zarr}, which is read" in refused("predict", zarr, zarr, *model)
-    other = _write(tmp_path / "w.ome.zarr", values)
+    other = write_volume(tmp_path / "w.ome.zarr", values)
     both = refused("predict", image, other, *model, "--probabilities", other)
     assert f"--probabilities {other}: would overwrite {other}, which is written too" in both
     np.testing.assert_array_equal(_read(zarr)[0], values)

@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 import zarr
+from volume_files import make_waves, read_volume, write_volume
 
 from networks import make_pointwise, make_unet
 from segment.cli import predict_run
 from segment.errors import InputError
 from segment.serving.run_folder import RunFolder
-from segment.volumes import create_volume, open_volume
 
 SHAPE = (24, 48, 60)
 N_BLOCKS = 2 * 6 * 8
@@ -34,26 +34,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values():
-    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    image = 160 + 40 * np.sin(z / 3) * np.sin(y / 5) * np.sin(x / 7)
-    image[:, ::10] -= 70
-    return image.astype(np.uint8)
+    return make_waves(SHAPE)
 
 
 @pytest.fixture(scope="module")
 def image(folder, values):
-    return _write(folder / "image.tif", values)
-
-
-def _write(path, values, voxel_nm=(5.0, 5.0, 5.0)):
-    with create_volume(path, values.shape, values.dtype, voxel_nm) as writer:
-        writer.append(values)
-    return path
-
-
-def _read(path):
-    with open_volume(path) as volume:
-        return volume[:]
+    return write_volume(folder / "image.tif", values)
 
 
 def _files(folder):
@@ -98,21 +84,21 @@ def test_a_record_lies_beside_the_output(command, folder, image, tmp_path):
         "retried": 0,
         "failed": {},
     }
-    assert record["foreground"] == (_read(out)[:, :30] > 0).mean()
+    assert record["foreground"] == (read_volume(out)[:, :30] > 0).mean()
     assert record["megavoxels_per_s"] == pytest.approx(24 * 30 * 60 / 1e6 / record["seconds"], rel=0.1)
 
 
 def test_only_where_the_mask_is_and_the_region_lies(command, folder, image, whole, tmp_path):
     marks = np.zeros((12, 24, 30), np.uint8)
     marks[:, 5:12, 3:20] = 9
-    mask = _write(tmp_path / "marks.tif", marks)
+    mask = write_volume(tmp_path / "marks.tif", marks)
     out = tmp_path / "m.tif"
     ended = command(*_unet(folder, image, out, "--mask", mask, "--roi", "3:20,:,10:60", "--skip-background"))
     assert ended.code == 0, ended.err
-    expected = _read(whole / "m.ome.zarr") * np.repeat(np.repeat(np.repeat(marks > 0, 2, 0), 2, 1), 2, 2)
+    expected = read_volume(whole / "m.ome.zarr") * np.repeat(np.repeat(np.repeat(marks > 0, 2, 0), 2, 1), 2, 2)
     expected[:3] = expected[20:] = 0
     expected[:, :, :10] = 0
-    np.testing.assert_array_equal(_read(out), expected)
+    np.testing.assert_array_equal(read_volume(out), expected)
     record = json.loads((tmp_path / "m.tif.run.json").read_text())
     assert record["blocks"]["outside_mask"] > 0
     assert record["region_mask"] == str(mask)
@@ -121,7 +107,7 @@ def test_only_where_the_mask_is_and_the_region_lies(command, folder, image, whol
 def test_tiff_and_zarr_hold_the_same_and_a_pyramid_is_there_where_asked_for(command, folder, image, whole, tmp_path):
     assert command(*_unet(folder, image, tmp_path / "m.tif", "--probabilities", tmp_path / "p.tif")).code == 0
     for name in "mp":
-        np.testing.assert_array_equal(_read(tmp_path / f"{name}.tif"), _read(whole / f"{name}.ome.zarr"))
+        np.testing.assert_array_equal(read_volume(tmp_path / f"{name}.tif"), read_volume(whole / f"{name}.ome.zarr"))
     assert command(*_unet(folder, image, tmp_path / "m.ome.zarr")).code == 0
     assert list(zarr.open_group(tmp_path / "m.ome.zarr", mode="r").array_keys()) == ["0"]
 
@@ -129,7 +115,7 @@ def test_tiff_and_zarr_hold_the_same_and_a_pyramid_is_there_where_asked_for(comm
 def test_a_pyramid_reaches_down_to_what_a_screen_shows(command, folder, tmp_path):
     flat = np.random.default_rng(0).integers(0, 255, (2, 40, 1100)).astype(np.uint8)
     out, probabilities = tmp_path / "m.ome.zarr", tmp_path / "p.ome.zarr"
-    image = _write(tmp_path / "flat.tif", flat)
+    image = write_volume(tmp_path / "flat.tif", flat)
     ended = command(
         *("predict", image, out, "--model", folder / "dark.onnx", "--pyramid", "--probabilities", probabilities)
     )
@@ -223,8 +209,8 @@ def test_an_unfinished_run_is_only_gone_on_with_when_told_and_with_the_same(
         (_unet(folder, image, out, "--tta"), "tta false, now true"),
         (_unet(folder, image, out, "--probabilities", tmp_path / "p.tif"), "probabilities false, now true"),
         (_unet(folder, image, out, "--model", folder / "dark.onnx"), "model tiny ("),
-        (_unet(folder, _write(tmp_path / "other.tif", other), out), "other voxels in the input"),
-        (_unet(folder, _write(tmp_path / "short.tif", other[:20]), out), "shape [24, 48, 60], now [20, 48, 60]"),
+        (_unet(folder, write_volume(tmp_path / "other.tif", other), out), "other voxels in the input"),
+        (_unet(folder, write_volume(tmp_path / "short.tif", other[:20]), out), "shape [24, 48, 60], now [20, 48, 60]"),
     ):
         line = refused(*given, "--resume")
         assert message in line
@@ -295,7 +281,7 @@ def test_a_crash_after_the_output_appeared_needs_no_more_than_to_tidy_up(
         patched.setattr(RunFolder, "remove", crash)
         assert command(*_unet(folder, image, out)).code == 130
     assert command(*_unet(folder, image, out, "--resume")).code == 0
-    np.testing.assert_array_equal(_read(out), _read(whole / "m.ome.zarr"))
+    np.testing.assert_array_equal(read_volume(out), read_volume(whole / "m.ome.zarr"))
     assert sorted(path.name for path in tmp_path.iterdir()) == [name, f"{name}.run.json"]
 
 
@@ -343,7 +329,9 @@ def test_workers_give_the_same_bits(command, folder, image, whole, tmp_path):
 
 def test_blocks_that_a_damaged_chunk_spoils_are_listed_and_done_once_it_is_repaired(command, folder, values, tmp_path):
     rolled = [np.roll(values[0].repeat(7, axis=1), 3 * z, axis=1) for z in range(40)]
-    image = _write(tmp_path / "image.ome.zarr", np.stack(rolled))  # its intensities are those of any of its slices
+    image = write_volume(
+        tmp_path / "image.ome.zarr", np.stack(rolled)
+    )  # its intensities are those of any of its slices
     chunk = next(path for path in sorted((image / "0" / "c").rglob("*")) if path.is_file())
     assert chunk.relative_to(image / "0" / "c").as_posix() == "0/0/0"
     content = chunk.read_bytes()
@@ -369,7 +357,7 @@ def test_blocks_that_a_damaged_chunk_spoils_are_listed_and_done_once_it_is_repai
     record = json.loads((tmp_path / "m.ome.zarr.run.json").read_text())
     assert (record["blocks"]["retried"], record["blocks"]["failed"]) == (n_failed, {})
     assert command(*[*arguments[:2], tmp_path / "again.ome.zarr", *arguments[3:]]).code == 0
-    np.testing.assert_array_equal(_read(out), _read(tmp_path / "again.ome.zarr"))
+    np.testing.assert_array_equal(read_volume(out), read_volume(tmp_path / "again.ome.zarr"))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to root, nor so on Windows")

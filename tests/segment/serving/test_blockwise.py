@@ -3,6 +3,7 @@ import threading
 
 import numpy as np
 import pytest
+from volume_files import write_volume
 
 from networks import make_pointwise, make_unet
 from segment.errors import InputError, VolumeError
@@ -20,7 +21,7 @@ from segment.serving.model import SegmentationModel
 from segment.serving.plan import plan_prediction
 from segment.serving.predict import Cancelled, predict_volume
 from segment.serving.run_folder import RunFolder
-from segment.volumes import create_volume, open_volume
+from segment.volumes import open_volume
 
 SHAPE = (18, 44, 60)
 NM = (5.0, 5.0, 5.0)
@@ -39,7 +40,7 @@ def values():
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory, values):
-    return _write(tmp_path_factory.mktemp("image") / "image.tif", values)
+    return write_volume(tmp_path_factory.mktemp("image") / "image.tif", values)
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +48,6 @@ def close():
     yield
     for job in list(blockwise._workers):
         forget(job)
-
-
-def _write(path, values):
-    with create_volume(path, values.shape, values.dtype, NM) as writer:
-        writer.append(values)
-    return path
 
 
 def _begin(tmp_path, image, model, *, voxel_nm=NM, tile=36, axes="z", **fields):
@@ -105,7 +100,7 @@ def test_blocks_in_any_order_are_what_the_whole_volume_gives(tmp_path, image, va
 
 def test_the_mask_comes_from_the_probability_before_rounding(tmp_path, models):
     ramp = np.linspace(0, 60000, 4096).astype(np.uint16).reshape(4, 32, 32)
-    job = _begin(tmp_path, _write(tmp_path / "ramp.tif", ramp), models["dark"])
+    job = _begin(tmp_path, write_volume(tmp_path / "ramp.tif", ramp), models["dark"])
     job = pickle.loads(pickle.dumps(job))
     object.__setattr__(job, "threshold", 100.4 / 255)
     _compute(job)
@@ -154,7 +149,7 @@ def test_only_what_is_marked_is_segmented_and_blocks_without_marks_are_skipped(t
     marks[4:6, 2:5, 3:9] = 1
     whole = _begin(tmp_path / "whole", image, models["unet"])
     _compute(whole)
-    part = _begin(tmp_path / "part", image, models["unet"], mask=str(_write(tmp_path / "marks.tif", marks)))
+    part = _begin(tmp_path / "part", image, models["unet"], mask=str(write_volume(tmp_path / "marks.tif", marks)))
     n_tiles, honest = [], SegmentationModel.predict
     monkeypatch.setattr(SegmentationModel, "predict", lambda *given: n_tiles.append(1) or honest(*given))
     records = [predict_and_commit(part, index) for index in range(len(part.plan.blocks))]
@@ -170,7 +165,7 @@ def test_only_what_is_marked_is_segmented_and_blocks_without_marks_are_skipped(t
 def test_a_threshold_of_nothing_marks_nothing_outside_of_the_mask(tmp_path, image, models):
     marks = np.zeros(SHAPE, np.uint8)
     marks[2, 3, 4] = 7
-    job = _begin(tmp_path, image, models["unet"], mask=str(_write(tmp_path / "marks.tif", marks)))
+    job = _begin(tmp_path, image, models["unet"], mask=str(write_volume(tmp_path / "marks.tif", marks)))
     object.__setattr__(job, "threshold", 0.0)
     _compute(job)
     assert np.argwhere(_read(job)).tolist() == [[2, 3, 4]]
@@ -180,7 +175,7 @@ def test_background_is_skipped_where_asked_for(tmp_path, values, models):
     half = values.copy()
     half[:, ::16] = half[:, 1::16] = half[:, 2::16] = 20
     half[:, :, 30:] = np.random.default_rng(0).normal(140, 3, half[:, :, 30:].shape).astype(np.uint8)
-    image = _write(tmp_path / "half.tif", half)
+    image = write_volume(tmp_path / "half.tif", half)
     whole, part = (
         _begin(tmp_path / str(skips), image, models["unet"], skip_background=skips) for skips in (False, True)
     )
@@ -201,7 +196,7 @@ def test_background_is_skipped_where_asked_for(tmp_path, values, models):
 
 
 def test_a_damaged_block_fails_and_its_attempts_are_counted(tmp_path, models, values, monkeypatch):
-    job = _begin(tmp_path, _write(tmp_path / "image.tif", values), models["dark"])
+    job = _begin(tmp_path, write_volume(tmp_path / "image.tif", values), models["dark"])
     honest = blockwise.read_block
 
     def read_block(*arguments):
