@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -131,21 +133,20 @@ def _quiet() -> Iterator[None]:
 def _connected(workers: int | None, scheduler: str | None, threads: int) -> Iterator[Client]:
     """Start a cluster on this machine that ends with the block, or join one that does not."""
     if scheduler is None:
-        with (
-            dask.config.set(LOCAL_SETTINGS),
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its web server starts even with no dashboard
-                memory_limit=0,  # Dask would pause a worker for good whose memory holds a model
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, timeout=CONNECT_S, set_as_default=False) as client,
-        ):
-            yield client
+        with dask.config.set(LOCAL_SETTINGS):
+            with _out_of_reach():
+                local = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its web server starts all the same
+                    memory_limit=0,  # Dask would pause a worker for good whose memory holds a model
+                    silence_logs=logging.CRITICAL,
+                )
+            with local as cluster, Client(cluster, timeout=CONNECT_S, set_as_default=False) as client:
+                yield client
         return
     # a Client that finds nobody waits again when it is collected: look first, in a thread that has no event loop yet
     with ThreadPoolExecutor(1) as thread:
@@ -157,6 +158,24 @@ def _connected(workers: int | None, scheduler: str | None, threads: int) -> Iter
         )
     with Client(scheduler, timeout=CONNECT_S, set_as_default=False) as client:
         yield client
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Start processes that inherit Ctrl-C as blocked: it does not reach them; one that comes meanwhile waits."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 async def _ask_who(address: str) -> str:
