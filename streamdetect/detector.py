@@ -209,6 +209,10 @@ class Detector:
         """Load a model file, or a shipped model by its name."""
         return cls(Model.load(model))
 
+    def copy(self) -> Detector:
+        """Return another detector that runs the same loaded model, before its first sample."""
+        return Detector(self.model)
+
     @property
     def ch_names(self) -> tuple[str, ...]:
         """Channels that the detector takes, in this order."""

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from streamdetect.cache_warmer import CacheWarmer
 from streamdetect.chunk import Chunk, Quality
 from streamdetect.decisions import Decisions, Detection
 from streamdetect.detector import Detector, decide_together
@@ -135,6 +136,7 @@ class Session:
         self._measured = Timing()
         self._health_due = clock()
         self._pace = Pace(self._health_due)
+        self._warmer = CacheWarmer(detector, clock)
         self._delay_s, self._load = self._pace.measure(self._health_due)
 
         self._n_samples = self._n_lost = self._n_gaps = self._n_restarts = 0
@@ -197,12 +199,14 @@ class Session:
     def read(self, timeout_s: float) -> bool:
         """Take what has arrived, the first part of a `step`; say whether samples were there.
 
+        Who waits keeps the caches warm meanwhile.
+
         Raises
         ------
         StreamError
             The source was lost for good.
         """
-        chunks = self.source.read(timeout_s)
+        chunks = self._warmer.read(self.source, timeout_s) if timeout_s > 0.0 else self.source.read(0.0)
         if chunks:
             self._arrived, self._arrived_chunks = self._clock(), chunks
             self._chunks = self._cut(chunks)

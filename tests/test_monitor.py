@@ -60,7 +60,9 @@ class FakeDetector:
     event_names = ("HandStart",)
     channel_states = ()
     model = SimpleNamespace(
-        metadata=SimpleNamespace(name="fake", thresholds=np.array([0.9])), sha256="f" * 64, predict=lambda rows: {}
+        metadata=SimpleNamespace(name="fake", sfreq=SFREQ, thresholds=np.array([0.9])),
+        sha256="f" * 64,
+        predict=lambda rows: {},
     )
 
     def check(self, info):
@@ -72,6 +74,11 @@ class FakeDetector:
 
     def settle(self):
         return False
+
+    def copy(self):
+        copy = FakeDetector()
+        copy.reset()
+        return copy
 
     def compute(self, chunk):
         self._next += chunk.n_lost
