@@ -157,27 +157,25 @@ def _step_together(sessions: Sequence[Session], timeout_s: float, clock: Callabl
     """
     ready, pairs = [], []
     for session in sessions:
-        with _failing(session):
+        try:
             if session.read(timeout_s):
                 pairs.append(session.compute())
                 ready.append(session)
+        except StreamdetectError as error:
+            session.fail(error)
     decisions = iter(decide_together([pair for each in pairs for pair in each]))
     for session, each in zip(ready, pairs, strict=True):
-        with _failing(session):
+        try:
             session.tell(list(islice(decisions, len(each))))
+        except StreamdetectError as error:
+            session.fail(error)
     now = clock()
     for session in sessions:
-        with _failing(session):
+        try:
             session.look(now)
+        except StreamdetectError as error:
+            session.fail(error)
     return bool(ready)
-
-
-@contextmanager
-def _failing(session: Session) -> Iterator[None]:
-    try:
-        yield
-    except StreamdetectError as error:
-        session.fail(error)
 
 
 @contextmanager

@@ -270,7 +270,8 @@ class Session:
         """Tell the sinks first; what is not urgent comes after."""
         for sink in self.sinks:
             sink.write(decisions, self._correction or 0.0)
-        self._correction = self.source.time_correction
+        if self._correction is None or chunk.n_lost or chunk.restart:  # otherwise once a second
+            self._correction = self.source.time_correction
         if self._journal is not None:
             self._record(self._journal, chunk, decisions)
         if self._n_samples and (chunk.n_lost or chunk.restart):
@@ -284,7 +285,7 @@ class Session:
         if len(decisions):
             self._last_decisions = decisions
             self._n_decisions += len(decisions)
-            self._n_invalid += int(np.count_nonzero(~decisions.valid))
+            self._n_invalid += int(np.count_nonzero(decisions.quality))
         for detection in decisions.detections:
             self._n_detections[detection.event] += 1
             self._detections.appendleft(detection)
@@ -305,6 +306,7 @@ class Session:
 
     def _look(self, now: float) -> None:
         """Measure what is measured once a second, and pass it on."""
+        self._correction = self.source.time_correction
         self._measured = self._timing.measure()
         self._delay_s, self._load = self._pace.measure(now)
         self._look_at_channels()

@@ -36,6 +36,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ SCHEMA_VERSION = 1
 Record = dict[str, Any]
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+_VALIDITY = {int(quality): ("false" if quality else "true", quality.reason) for quality in Quality}
 
 _MAX_WAITING = 1000  # records, of a session whose disk stays full
 _LOSABLE = ("decision", "detection", "clock")
@@ -178,11 +181,11 @@ class Journal:
         detections: dict[int, list[Detection]] = {}
         for detection in decisions.detections:
             detections.setdefault(detection.sample, []).append(detection)
-        records = []
-        for record in _decision_records(decisions):
-            records.append(record)
-            records += [_detection_record(detection) for detection in detections.get(record["sample"], ())]
-        self._write(*records)
+        lines = []
+        for sample, line in _decision_lines(decisions):
+            lines.append(("decision", line))
+            lines += [("detection", _to_line(_detection_record(each))) for each in detections.get(sample, ())]
+        self._write_lines(lines)
 
     def end(self, *, reason: str, **counts: Any) -> None:
         """Write why the session ended and what it counted."""
@@ -192,22 +195,24 @@ class Journal:
         """Close the file; one that was made for nothing is removed."""
         if self._file.closed:
             return
-        self._write()
+        self._write_lines([])
         self._file.close()
         if self._is_empty and self._is_new:
             self.path.unlink()
 
-    def _write(self, *records: Record) -> None:
-        """Write records, and before them what could not be written so far."""
-        lines = [_to_line(record) for record in records]
+    def _write(self, record: Record) -> None:
+        self._write_lines([(record["type"], _to_line(record))])
+
+    def _write_lines(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Write records, each with its type, and before them what could not be written so far."""
         pending = [*self._waiting, *([_to_line({"type": "lost", "n_records": self._n_lost})] if self._n_lost else [])]
         if not pending and not lines:
             return
         try:
-            self._append("".join(pending + lines).encode())
+            self._append("".join([*pending, *(line for _, line in lines)]).encode())
         except OSError as error:
-            for line, record in zip(lines, records, strict=True):
-                if record["type"] in _LOSABLE or len(self._waiting) >= _MAX_WAITING:
+            for kind, line in lines:
+                if kind in _LOSABLE or len(self._waiting) >= _MAX_WAITING:
                     self._n_lost += 1
                     self._n_lost_ever += 1
                 else:
@@ -285,20 +290,21 @@ def read_journal(path: str | PathLike[str]) -> Iterator[Record]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _decision_records(decisions: Decisions) -> Iterator[Record]:
-    """Yield a record for each decision, from the arrays: this is done while the next samples wait."""
-    keys = [f"p_{event}" for event in decisions.event_names]
+def _decision_lines(decisions: Decisions) -> Iterator[tuple[int, str]]:
+    """Yield the sample and the line of each decision, written from the arrays: the next samples wait meanwhile."""
+    layout = _decision_layout(decisions.event_names)
     columns = (decisions.samples, decisions.times, decisions.quality, decisions.probability)
     for sample, time, quality, row in zip(*(column.tolist() for column in columns), strict=True):
-        probabilities = (None if math.isnan(value) else value for value in row)
-        yield {
-            "type": "decision",
-            "sample": sample,
-            "time": time,
-            "valid": quality == Quality.GOOD,
-            "reason": Quality(quality).reason,
-            **dict(zip(keys, probabilities, strict=True)),
-        }
+        probabilities = ["null" if math.isnan(value) else repr(value) for value in row]
+        yield sample, layout % (sample, _ENCODER.encode(time), *_VALIDITY[quality], *probabilities)
+
+
+@lru_cache
+def _decision_layout(event_names: tuple[str, ...]) -> str:
+    """Return the line of a decision, with places for sample, time, validity and probabilities."""
+    keys = (_ENCODER.encode(f"p_{event}").replace("%", "%%") for event in event_names)
+    probabilities = "".join(f",{key}:%s" for key in keys)
+    return '{"type":"decision","sample":%d,"time":%s,"valid":%s,"reason":"%s"' + probabilities + "}\n"
 
 
 def _detection_record(detection: Detection) -> Record:

@@ -28,6 +28,7 @@ from streamdetect.sources.lsl_streams import FoundStream, resolve_stream
 _SILENT_S = 1.0  # without a sample for this long, and 5 samples, a stream is looked for
 _SILENT_SAMPLES = 5
 _FOLLOWED_S = 1.0  # two receivers whose liblsl finds a stream again by itself were measured to differ by 20 ms
+_NOTHING: tuple[NDArray[Any], NDArray[np.float64]] = (np.empty((0, 0)), np.empty(0))
 _log = logging.getLogger(__name__)
 
 
@@ -117,6 +118,9 @@ class LSLSource:
         self._last_arrival = 0.0
 
     def __enter__(self) -> Self:
+        from pylsl.util import LostError
+
+        self._lost_error = LostError
         if self.unit is not None:
             volts_per(self.unit)  # refuse it before looking for a stream
         self.stream = resolve_stream(self._query, self._timeout_s, self._closing.is_set)
@@ -188,9 +192,7 @@ class LSLSource:
         if not len(times) or self._clock() < self._settled_at:
             return []
         self._last_arrival = self._clock()
-        data = np.ascontiguousarray(samples[:, self._columns].T, dtype=np.float64)
-        if self._factors is not None:
-            data *= self._factors
+        data = np.multiply(samples.T[self._rows], self._factors, order="C", dtype=np.float64)
         return self._gaps.mark(data, times)
 
     def discard(self) -> None:
@@ -201,29 +203,26 @@ class LSLSource:
 
     def _pull(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Take what is there, unless it has to wait because the stream has come back."""
-        from pylsl.util import LostError
-
         assert self._inlet is not None, "not entered, or closed"
-        nothing = np.empty((0, self.stream.n_channels)), np.empty(0)
         n_waiting = self._inlet.n_waiting
         is_silent = self.seconds_since_last_sample > self._silent_s
         if not n_waiting and not timeout_s and not is_silent:
-            return nothing  # at once: of many streams most are asked in vain
+            return _NOTHING  # at once: of many streams most are asked in vain
         if n_waiting >= self._inlet.capacity:
             _log.warning("stream %s: read too slowly, its buffer ran over", self.stream.name)
             self._gaps.expect_loss()
         try:
-            samples, times = self._inlet.pull(0.0 if n_waiting else timeout_s)
-        except LostError:
+            samples, times = self._inlet.pull(timeout_s, n_waiting)
+        except self._lost_error:
             self._inlet.close()
             self._inlet = None
             self._look_out(has_returned=False)
-            return nothing
+            return _NOTHING
         if self._inlet.was_recovered() or (len(times) and self._lookout is not None and self._lookout.is_restarted):
             self._is_held = True
             self._held = (samples.copy(), times) if len(times) else None
             self._look_out(has_returned=True)
-            return nothing
+            return _NOTHING
         if len(times):
             if self._lookout is not None:
                 self._lookout.close()
@@ -282,13 +281,12 @@ class LSLSource:
         where = f"stream {self.stream.name!r}"
         labels, units = layout.labels, layout.units
         wanted = labels if self._picks is None else tuple(self._picks)
-        self._columns = np.array(pick_channels(labels, wanted, where=where), dtype=np.intp)
-        factors = [self._volts_per(units[column], where) for column in self._columns]
-        self._factors: NDArray[np.float64] | None = None
-        if any(factor != 1.0 for factor in factors):
-            self._factors = np.array(factors)[:, None]
+        columns = pick_channels(labels, wanted, where=where)
+        is_all = columns == list(range(len(labels)))  # then nothing has to be copied
+        self._rows = slice(None) if is_all else np.array(columns, dtype=np.intp)
+        self._factors = np.array([self._volts_per(units[column], where) for column in columns])[:, None]
         self.info = StreamInfo(tuple(wanted), self.stream.sfreq, self.stream.name)
-        if self.unit is None and not all(units[column] for column in self._columns):
+        if self.unit is None and not all(units[column] for column in columns):
             _log.warning("%s: no unit given for its channels, microvolts assumed; --unit says otherwise", where)
 
     def _volts_per(self, unit: str, where: str) -> float:

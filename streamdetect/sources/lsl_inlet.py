@@ -147,13 +147,15 @@ class Inlet:
         """Samples that have arrived and were not pulled."""
         return self._inlet.samples_available()
 
-    def pull(self, timeout_s: float) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    def pull(self, timeout_s: float, n_waiting: int = 0) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Take the samples that have arrived, waiting for the first one.
 
         Parameters
         ----------
         timeout_s : float
             The longest to wait, in s.
+        n_waiting : int
+            How many are there, where that is known: these are taken, for whose time stamps less memory is used.
 
         Returns
         -------
@@ -167,8 +169,9 @@ class Inlet:
         pylsl.util.LostError
             The stream is gone, and liblsl does not look for it.
         """
-        n_least = 1 if timeout_s else None  # where nothing is waited for, asking once is enough
-        return self._inlet.pull_chunk(timeout_s, _READ_SAMPLES, self._buffer, n_least, as_numpy=True)
+        n_least = 1 if timeout_s and not n_waiting else None  # where nothing is waited for, asking once is enough
+        n_most = min(n_waiting, _READ_SAMPLES) or _READ_SAMPLES
+        return self._inlet.pull_chunk(0.0 if n_waiting else timeout_s, n_most, self._buffer, n_least, as_numpy=True)
 
     def was_recovered(self) -> bool:
         """Say whether liblsl has connected anew since this was last asked; ask after a pull.
