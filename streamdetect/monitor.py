@@ -22,6 +22,8 @@ _TOGETHER = 16  # sessions that take a step together; more would make the first 
 _POLL_S = 0.001  # at least, between two looks at many streams that all had nothing
 _POLL_EACH_S = 0.0001
 _STATUS_INTERVAL_S = 0.25
+_STATUSES_PER_S = 64  # at most, of many sessions
+_SETTLED_TOGETHER = 32  # of so many sessions one settles a round: each does before it must, see `Session.settle`
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ def run_sessions(
     clock : callable
         The local clock in s.
     on_status : callable or None
-        Called with the `Status` of each about four times a second.
+        Called with the `Status` of each about four times a second; of more than 16 sessions less often.
     stop : threading.Event or None
         Ends all of them, within 0.1 s.
 
@@ -118,36 +120,53 @@ def run_sessions(
     falls behind only where the core is full.
     """
     stop = stop or threading.Event()
-    active = list(sessions)
+    active, ended = list(sessions), list[Session]()
     timeout_s = _READ_TIMEOUT_S if len(sessions) == 1 else 0.0
     period_s = max(_POLL_S, _POLL_EACH_S * len(sessions))
-    status_due = clock()
+    status_interval_s = max(_STATUS_INTERVAL_S, len(sessions) / _STATUSES_PER_S)
+    status_due, unasked, statuses = clock(), list[Session](), dict[Session, Status]()
     with ExitStack() as stack, _no_long_collections():
         for session in sessions:
             stack.callback(session.finish)
         for index, session in enumerate(sessions):
             session.begin(HEALTH_INTERVAL_S * index / len(sessions))  # not all in one moment
-        while active and not stop.is_set():
+        while (active or ended) and not stop.is_set():
             had_samples, began = False, clock()
             for start in range(0, len(active), _TOGETHER):
                 had_samples |= _step_together(active[start : start + _TOGETHER], timeout_s, clock)
             for session in [session for session in active if session.is_over]:
                 if session.error is not None and len(sessions) > 1:
                     _log.warning("%s: ended: %s", session.name, session.error)
-                session.finish()
                 active.remove(session)
-            if on_status is not None and clock() >= status_due:
-                status_due = clock() + _STATUS_INTERVAL_S
-                on_status([session.status() for session in sessions])
+                ended.append(session)
+            if ended:  # one, then look for samples; and so with all that takes long
+                ended.pop(0).finish()
+            if on_status is not None and not unasked and clock() >= status_due:
+                status_due, unasked = clock() + status_interval_s, list(sessions)
+            if unasked:
+                session = unasked.pop()
+                statuses[session] = session.status()
+                if on_status is not None and not unasked:
+                    on_status([statuses[session] for session in sessions])
             if len(sessions) == 1:
                 sessions[0].settle()
-            elif not any(session.settle() for session in active):  # one, then look for samples
+            elif not _settle_some(active):
                 left_s = began + period_s - clock()
                 if left_s > 0 or not had_samples:
                     stop.wait(max(left_s, _POLL_S))
         for session in active:
             session.end("stopped")
     return [session.finish() for session in sessions]
+
+
+def _settle_some(sessions: Sequence[Session]) -> bool:
+    """Let some sessions do what can wait; say whether there was something to do."""
+    n_left = n_most = 1 + len(sessions) // _SETTLED_TOGETHER
+    for session in sessions:
+        n_left -= session.settle()
+        if not n_left:
+            break
+    return n_left < n_most
 
 
 def _step_together(sessions: Sequence[Session], timeout_s: float, clock: Callable[[], float]) -> bool:

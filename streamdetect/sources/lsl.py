@@ -189,9 +189,9 @@ class LSLSource:
             (samples, times), self._held = self._held, None
         else:
             samples, times = self._pull(timeout_s)
-        if not len(times) or self._clock() < self._settled_at:
+        if not len(times) or (now := self._clock()) < self._settled_at:
             return []
-        self._last_arrival = self._clock()
+        self._last_arrival = now
         data = np.multiply(samples.T[self._rows], self._factors, order="C", dtype=np.float64)
         return self._gaps.mark(data, times)
 

@@ -204,7 +204,7 @@ class WindowPower:
             prefix = powers[:, start:stop]
             self._powers[:, position:filled] = prefix
             prefix[:, 0] += self._prefix
-            np.cumsum(prefix, axis=1, out=prefix)
+            np.add.accumulate(prefix, axis=1, out=prefix)
             self._prefix = prefix[:, -1].copy()
             if end < stop:
                 n_here = len(range(end, stop, hop))
@@ -214,7 +214,7 @@ class WindowPower:
                 end += n_here * hop
             self._n_seen += stop - start
             if filled == self.window_samples:
-                np.cumsum(self._powers[:, ::-1], axis=1, out=self._suffix[:, -2::-1])
+                np.add.accumulate(self._powers[:, ::-1], axis=1, out=self._suffix[:, -2::-1])
                 self._prefix = np.zeros(self.n_rows)
             start = stop
         return sums
