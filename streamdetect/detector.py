@@ -298,7 +298,7 @@ class Detector:
         -------
         Decisions
         """
-        if block.quality.any():
+        if np.count_nonzero(block.quality):
             valid = block.quality == 0
             outputs = {name: _spread(values, valid) for name, values in outputs.items()}
         members = {name: values for name, values in outputs.items() if name != "probability"}
@@ -336,7 +336,7 @@ def decide_together(pairs: Sequence[tuple[Detector, FeatureBlock]]) -> list[Deci
 
 
 def _valid_rows(block: FeatureBlock) -> NDArray[np.float32]:
-    return block.values[block.quality == 0] if block.quality.any() else block.values
+    return block.values[block.quality == 0] if np.count_nonzero(block.quality) else block.values
 
 
 def _spread(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ _POLL_S = 0.001  # at least, between two looks at many streams that all had noth
 _POLL_EACH_S = 0.0001
 _STATUS_INTERVAL_S = 0.25
 _STATUSES_PER_S = 64  # at most, of many sessions
-_SETTLED_TOGETHER = 32  # of so many sessions one settles a round: each does before it must, see `Session.settle`
+_SETTLED_TOGETHER = 64  # of so many sessions one settles a round: each does before it must, see `Session.settle`
 
 _log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 RECENT_S = 10.0
 _MAX_DELAYS = 100_000  # for the whole session: half an hour and more
@@ -26,7 +26,7 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         self._began = now
-        self._reads: deque[tuple[float, float, float]] = deque()  # when done, time taken, delay or NaN
+        self._reads = array("d")  # of each: when done, time taken, delay or NaN
         self._delays = array("f")
         self._n_delays = 0
 
@@ -42,9 +42,7 @@ class Pace:
         delay_s : float or None
             From its last decision's last sample to then, in s; None where it led to no decision.
         """
-        self._reads.append((done, taken_s, math.nan if delay_s is None else delay_s))
-        while self._reads[0][0] < done - RECENT_S:
-            self._reads.popleft()
+        self._reads.extend((done, taken_s, math.nan if delay_s is None else delay_s))
         if delay_s is None:
             return
         if self._n_delays < _MAX_DELAYS:
@@ -54,7 +52,7 @@ class Pace:
         self._n_delays += 1
 
     def measure(self, now: float) -> tuple[Delay, float]:
-        """Return delay and load over the last 10 s.
+        """Return delay and load over the last 10 s, and forget what was before.
 
         Parameters
         ----------
@@ -68,17 +66,20 @@ class Pace:
         load : float
             Share of a core, 0 to 1.
         """
-        recent = [read for read in self._reads if read[0] >= now - RECENT_S]
+        done, taken_s, delay_s = np.array(self._reads).reshape(-1, 3).T
+        first = int(np.searchsorted(done, now - RECENT_S))
+        del self._reads[: 3 * first]
         span_s = min(RECENT_S, max(now - self._began, 0.1))
-        load = min(1.0, sum(taken_s for _, taken_s, _ in recent) / span_s)
-        return _quantiles([delay_s for _, _, delay_s in recent if not math.isnan(delay_s)]), load
+        load = min(1.0, float(taken_s[first:].sum()) / span_s)
+        return _quantiles(delay_s[first:][~np.isnan(delay_s[first:])]), load
 
     def measure_all(self) -> Delay:
         """Return the delay over the whole session: of the latest 100,000 reads with a decision."""
         return _quantiles(self._delays)
 
 
-def _quantiles(delays_s: Sequence[float]) -> Delay:
+def _quantiles(delays_s: Sequence[float] | NDArray[np.float64]) -> Delay:
     if not len(delays_s):
         return {"median": None, "p99": None}
-    return {"median": float(np.median(delays_s)), "p99": float(np.percentile(delays_s, 99))}
+    median, p99 = np.percentile(delays_s, [50.0, 99.0]).tolist()
+    return {"median": median, "p99": p99}

@@ -296,7 +296,10 @@ def _decision_lines(decisions: Decisions) -> Iterator[tuple[int, str]]:
     columns = (decisions.samples, decisions.times, decisions.quality, decisions.probability)
     for sample, time, quality, row in zip(*(column.tolist() for column in columns), strict=True):
         probabilities = ["null" if math.isnan(value) else repr(value) for value in row]
-        yield sample, layout % (sample, _ENCODER.encode(time), *_VALIDITY[quality], *probabilities)
+        yield (
+            sample,
+            layout % (sample, repr(time) if math.isfinite(time) else "null", *_VALIDITY[quality], *probabilities),
+        )
 
 
 @lru_cache

@@ -142,7 +142,7 @@ class GapMarker:
         steps[0] = times[0] - self._last_time
         np.subtract(times[1:], times[:-1], out=steps[1:])
         on_grid = np.abs(steps - self._period_s) <= ON_GRID * self._period_s
-        if on_grid.all():  # nearly always
+        if np.count_nonzero(on_grid) == n:  # nearly always
             self._n_regular += n
             self._last_time = float(times[-1])
             return n

