@@ -177,7 +177,8 @@ class LSLSource:
         Raises
         ------
         StreamError
-            The stream came back with other channels, units, rate or number format.
+            The stream came back with other channels, units, rate or number format, or sent a time stamp that is NaN or
+            infinite.
         """
         if self._lookout is not None:
             has_nothing = self._is_held or self._inlet is None
@@ -192,6 +193,11 @@ class LSLSource:
         if not len(times) or (now := self._clock()) < self._settled_at:
             return []
         self._last_arrival = now
+        if np.count_nonzero(np.isfinite(times)) < len(times):
+            raise StreamError(
+                f"stream {self.stream.name!r}: sent a time stamp that is not a number, so its samples have no place; "
+                "have its program send those of LSL's clock"
+            )
         data = np.multiply(samples.T[self._rows], self._factors, order="C", dtype=np.float64)
         return self._gaps.mark(data, times)
 

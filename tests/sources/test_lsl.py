@@ -221,6 +221,17 @@ def test_a_jump_of_the_time_stamps_marks_lost_samples():
     assert marked == [(500, False), (0, True)]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_time_stamps_that_are_no_numbers_are_refused(bad):
+    name, outlet = make_outlet(["C3"], units="volts")
+    with LSLSource(name) as source:
+        push(outlet, np.ones((1, 10)))
+        read_samples(source, 10)
+        outlet.push_chunk([[1.0]] * 3, [100.02, bad, 100.024])
+        with pytest.raises(StreamError, match="a time stamp that is not a number"):
+            read_samples(source, 3)
+
+
 def test_reading_waits_no_longer_than_told_and_not_at_all_for_samples_that_are_there():
     name, outlet = make_outlet(["C3"], units="volts")
     now = [10.0]
