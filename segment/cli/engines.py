@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from streamdetect.cli.console import needs_extra, progress
+from streamdetect.cli.interrupt import stop_on_signal
 
 if TYPE_CHECKING:
     from segment.objects.blocks import Engine, OnProgress
+
+Result = TypeVar("Result")
 
 N_THREADS = 2  # blocks at a time in this process: one is read or written while another is worked on
 
@@ -43,7 +46,29 @@ def choose_engine(workers: int | None, scheduler: str | None) -> Engine:
     with needs_extra("cluster"):
         from segment.serving.distribute import run_on_dask
 
-    return partial(run_on_dask, workers=workers, scheduler=scheduler, threads=N_THREADS)
+    def run_until_stopped(
+        function: Callable[[int], Result],
+        indices: Iterable[int],
+        *,
+        on_done: Callable[[int, Result], None],
+        cancelled: Callable[[], bool],
+    ) -> dict[int, str]:
+        """Let Dask's processes end in good order before the command is interrupted."""
+        with stop_on_signal() as stop:
+            failed = run_on_dask(
+                function,
+                indices,
+                on_done=on_done,
+                cancelled=lambda: stop.is_set() or cancelled(),
+                workers=workers,
+                scheduler=scheduler,
+                threads=N_THREADS,
+            )
+        if stop.is_set():
+            raise KeyboardInterrupt
+        return failed
+
+    return run_until_stopped
 
 
 @contextmanager

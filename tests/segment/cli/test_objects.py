@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 from naive_objects import components, objects
 from shapes import two_balls
@@ -124,6 +130,32 @@ def test_a_name_that_is_taken_is_refused_before_the_work(refused, mask, tmp_path
     for name, message in (("labels.ome.zarr", "is no OME-Zarr"), ("labels.tif", "is no regular file")):
         (tmp_path / name).mkdir()
         assert message in refused("instances", mask, tmp_path / name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process groups there")
+@pytest.mark.parametrize("delay_s", [0.1, 0.7])  # they start; they import
+def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(mask, tmp_path, delay_s):
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segment.cli.main", "instances", mask, tmp_path / "labels.ome.zarr", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        ends = time.monotonic() + 60
+        while len(workers := psutil.Process(process.pid).children()) < 3:  # two, and what cleans up after them
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out.splitlines()[-1:]) == (130, ["segment: interrupted"])
+    assert "Traceback" not in out
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_measures_of_known_boxes(command, tmp_path):
