@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from operator import attrgetter
 
 from streamdetect.detector import Detector, decide_together
 from streamdetect.errors import StreamdetectError
@@ -123,8 +124,7 @@ def run_sessions(
     active, ended = list(sessions), list[Session]()
     timeout_s = _READ_TIMEOUT_S if len(sessions) == 1 else 0.0
     period_s = max(_POLL_S, _POLL_EACH_S * len(sessions))
-    status_interval_s = max(_STATUS_INTERVAL_S, len(sessions) / _STATUSES_PER_S)
-    status_due, unasked, statuses = clock(), list[Session](), dict[Session, Status]()
+    teller = None if on_status is None else _Teller(sessions, on_status, clock)
     with ExitStack() as stack, _no_long_collections():
         for session in sessions:
             stack.callback(session.finish)
@@ -133,21 +133,19 @@ def run_sessions(
         while (active or ended) and not stop.is_set():
             had_samples, began = False, clock()
             for start in range(0, len(active), _TOGETHER):
-                had_samples |= _step_together(active[start : start + _TOGETHER], timeout_s, clock)
+                had_samples |= _step_together(active[start : start + _TOGETHER], timeout_s)
+            # What takes long is done for one session, and samples are looked for again.
+            if active:
+                _look_at_one(active, clock())
             for session in [session for session in active if session.is_over]:
                 if session.error is not None and len(sessions) > 1:
                     _log.warning("%s: ended: %s", session.name, session.error)
                 active.remove(session)
                 ended.append(session)
-            if ended:  # one, then look for samples; and so with all that takes long
+            if ended:
                 ended.pop(0).finish()
-            if on_status is not None and not unasked and clock() >= status_due:
-                status_due, unasked = clock() + status_interval_s, list(sessions)
-            if unasked:
-                session = unasked.pop()
-                statuses[session] = session.status()
-                if on_status is not None and not unasked:
-                    on_status([statuses[session] for session in sessions])
+            if teller is not None:
+                teller.ask_one()
             if len(sessions) == 1:
                 sessions[0].settle()
             elif not _settle_some(active):
@@ -157,6 +155,42 @@ def run_sessions(
         for session in active:
             session.end("stopped")
     return [session.finish() for session in sessions]
+
+
+class _Teller:
+    """Asks each session for its status in turn, and tells of all together."""
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        on_status: Callable[[Sequence[Status]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._sessions, self._on_status, self._clock = sessions, on_status, clock
+        self._interval_s = max(_STATUS_INTERVAL_S, len(sessions) / _STATUSES_PER_S)
+        self._due = clock()
+        self._found: list[Status] = []
+
+    def ask_one(self) -> None:
+        """Ask the next session, where it is time; the last one's answer goes out with all the others."""
+        if not self._found:
+            now = self._clock()
+            if now < self._due:
+                return
+            self._due = now + self._interval_s
+        self._found.append(self._sessions[len(self._found)].status())
+        if len(self._found) == len(self._sessions):
+            found, self._found = self._found, []
+            self._on_status(found)
+
+
+def _look_at_one(sessions: Sequence[Session], now: float) -> None:
+    """Look at the health of the session that has waited longest, where that is due; an error ends the session."""
+    session = min(sessions, key=attrgetter("look_due"))
+    try:
+        session.look(now)
+    except StreamdetectError as error:
+        session.fail(error)
 
 
 def _settle_some(sessions: Sequence[Session]) -> bool:
@@ -169,8 +203,8 @@ def _settle_some(sessions: Sequence[Session]) -> bool:
     return n_left < n_most
 
 
-def _step_together(sessions: Sequence[Session], timeout_s: float, clock: Callable[[], float]) -> bool:
-    """Let each session take a step, the same part of it at a time; say whether any had samples.
+def _step_together(sessions: Sequence[Session], timeout_s: float) -> bool:
+    """Let each session take the first parts of a step, the same part at a time; say whether any had samples.
 
     An error ends the session that has it, and no other.
     """
@@ -186,12 +220,6 @@ def _step_together(sessions: Sequence[Session], timeout_s: float, clock: Callabl
     for session, each in zip(ready, pairs, strict=True):
         try:
             session.tell(list(islice(decisions, len(each))))
-        except StreamdetectError as error:
-            session.fail(error)
-    now = clock()
-    for session in sessions:
-        try:
-            session.look(now)
         except StreamdetectError as error:
             session.fail(error)
     return bool(ready)

@@ -91,6 +91,8 @@ class Session:
         What ended it, where that was an error of its own.
     is_over : bool
         Whether it has come to its end.
+    look_due : float
+        When its health is to be looked at next, in s of the clock.
 
     Raises
     ------
@@ -134,10 +136,10 @@ class Session:
         self._arrived = 0.0
         self._timing = StreamTiming(self._sfreq)
         self._measured = Timing()
-        self._health_due = clock()
-        self._pace = Pace(self._health_due)
+        self.look_due = clock()
+        self._pace = Pace(self.look_due)
         self._warmer = CacheWarmer(detector, clock)
-        self._delay_s, self._load = self._pace.measure(self._health_due)
+        self._delay_s, self._load = self._pace.measure(self.look_due)
 
         self._n_samples = self._n_lost = self._n_gaps = self._n_restarts = 0
         self._n_decisions = self._n_invalid = 0
@@ -159,7 +161,7 @@ class Session:
 
     def begin(self, first_look_s: float = 0.0) -> None:
         """Write what the session is; its health is looked at from then on, in s from now, once a second."""
-        self._health_due = self._clock() + first_look_s
+        self.look_due = self._clock() + first_look_s
         _log.info("%s: session on stream %s begins", self.name, self.source.info.name)
         if self._journal is not None:
             model = self.detector.model
@@ -232,8 +234,8 @@ class Session:
 
     def look(self, now: float) -> None:
         """Look at the session's health, the last part of a `step`, once a second of the local clock; it is `now`."""
-        if now >= self._health_due:
-            self._health_due = now + HEALTH_INTERVAL_S
+        if now >= self.look_due:
+            self.look_due = now + HEALTH_INTERVAL_S
             self._look(now)
 
     def settle(self) -> bool:
