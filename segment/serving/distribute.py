@@ -32,6 +32,8 @@ LOCAL_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # attempts are counted here
     "distributed.admin.low-level-log-length": 10,  # of messages and events kept for Dask's developers
     "distributed.worker.profile.enabled": False,
+    # Dask has memory given back to the system at every turn; to get it again takes a tenth of the time of a block.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 
 
