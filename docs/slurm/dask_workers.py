@@ -17,7 +17,7 @@ import dask
 from dask_jobqueue import SLURMCluster
 
 # Dask's workers give memory back to the system at every turn, which costs a tenth of the time of a block.
-KEEP_MEMORY = "export MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=33554432"
+KEEP_MEMORY = "export MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=4194304"
 BLOCKS_IN_HAND = 3  # of a worker: one is read, one is computed, one is written
 
 

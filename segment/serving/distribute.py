@@ -32,8 +32,10 @@ LOCAL_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # attempts are counted here
     "distributed.admin.low-level-log-length": 10,  # of messages and events kept for Dask's developers
     "distributed.worker.profile.enabled": False,
-    # Dask has memory given back to the system at every turn; to get it again takes a tenth of the time of a block.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    # Dask has memory given back to the system at every turn, and to get it again takes a tenth of the time of a block;
+    # a process left alone keeps more and more. So: what is below 4 MiB is kept, up to 64 MiB of it. See mallopt(3).
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 64 * 2**20,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 4 * 2**20,
 }
 
 

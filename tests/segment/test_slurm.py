@@ -109,6 +109,6 @@ def test_the_dask_workers(slurm, run, tmp_path):
     script = (jobs / "1.script").read_text()
     assert "#SBATCH --cpus-per-task=2\n" in script
     assert "--nthreads 3" in script
-    assert "\nexport MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=33554432\n" in script
+    assert "\nexport MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=4194304\n" in script
     assert (jobs / "1.cancelled").exists()
     _wait_until(lambda: not psutil.pid_exists(int((jobs / "1.pid").read_text())))

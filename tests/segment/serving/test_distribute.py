@@ -225,17 +225,19 @@ def test_ctrl_c_ends_the_workers_too(tmp_path):
     assert not psutil.wait_procs(children, timeout=BOUND_S)[1]
 
 
-def test_local_workers_keep_their_memory_between_blocks(monkeypatch):
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+def test_local_workers_keep_small_memory_between_blocks(monkeypatch):
+    names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
     found = []
     run_on_dask(
-        lambda index: os.environ.get("MALLOC_TRIM_THRESHOLD_", "as the system has it"),
+        lambda index: tuple(os.environ[name] for name in names),
         range(2),
         on_done=lambda index, record: found.append(record),
         cancelled=_never,
         workers=1,
     )
-    assert found == ["as the system has it"] * 2
+    assert found == [("67108864", "4194304")] * 2
 
 
 # --- a scheduler that somebody else started
