@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,14 @@ def lsl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("LSLAPICFG", str(path))
         patch.setattr("streamdetect.sources.lsl_streams._SETTLE_S", 0.3)  # fits MulticastMinRTT above
         yield path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches this process, and those that a test starts: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

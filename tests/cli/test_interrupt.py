@@ -7,14 +7,7 @@ import pytest
 from streamdetect.cli.interrupt import stop_on_signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@pytest.fixture(autouse=True)
-def _interruptible():
-    """A test runner in the background inherits that Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

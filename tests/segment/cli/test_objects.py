@@ -133,6 +133,7 @@ def test_a_name_that_is_taken_is_refused_before_the_work(refused, mask, tmp_path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no process groups there")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("delay_s", [0.1, 0.7])  # they start; they import
 def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(mask, tmp_path, delay_s):
     pytest.importorskip("distributed", reason="needs the extra cluster")

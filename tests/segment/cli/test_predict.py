@@ -215,7 +215,8 @@ print(sorted(loaded & {"tensorflow", "keras", "sklearn", "tf2onnx", "onnx", "mne
     assert done.stderr == f"wrote {tmp_path / 'm.tif'}\n"  # no progress bar in a pipe
 
 
-def test_ctrl_c_ends_with_130_and_what_is_done_is_kept(command, folder, image, tmp_path, monkeypatch, request):
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_with_130_and_what_is_done_is_kept(command, folder, image, tmp_path, monkeypatch):
     """A signal that comes in the middle of the work, in this process, at a known place."""
     honest, n_tiles = SegmentationModel.predict, []
 
@@ -230,8 +231,6 @@ def test_ctrl_c_ends_with_130_and_what_is_done_is_kept(command, folder, image, t
 
     assert threading.current_thread() is threading.main_thread()
     monkeypatch.setattr(SegmentationModel, "predict", predict)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     (tmp_path / "m.tif").write_text("older")
     out, probabilities = tmp_path / "m.tif", tmp_path / "p.ome.zarr"
     arguments = ("predict", image, out, "--model", folder / "dark.onnx", "--probabilities", probabilities)

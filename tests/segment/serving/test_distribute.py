@@ -200,6 +200,7 @@ def test_a_block_whose_worker_dies_thrice_failed_and_the_others_are_done(tmp_pat
     assert any("was lost" in remark for remark in remarks)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_workers_too(tmp_path):
     file, probed = tmp_path / "script.py", tmp_path / "probed"
     file.write_text(INTERRUPTED)
