@@ -23,6 +23,7 @@ from streamdetect.settings import DecisionSettings
 from streamdetect.sinks.journal import read_journal
 from streamdetect.sinks.lsl import SignalOutlet
 from streamdetect.sources.lsl_streams import local_clock, resolve_stream
+from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("lsl")
 
@@ -53,15 +54,6 @@ def playing(name, n_times, speed=20.0):
     finally:
         stop.set()
         player.join(10.0)
-
-
-def wait_until(is_true):
-    waiting = threading.Event()
-    for _ in range(500):
-        if is_true():
-            return
-        waiting.wait(0.02)
-    raise AssertionError("it took too long")
 
 
 def test_a_loop_of_ones_own_gets_the_decisions_of_an_offline_pass(model_path):

@@ -296,10 +296,9 @@ def _decision_lines(decisions: Decisions) -> Iterator[tuple[int, str]]:
     columns = (decisions.samples, decisions.times, decisions.quality, decisions.probability)
     for sample, time, quality, row in zip(*(column.tolist() for column in columns), strict=True):
         probabilities = ["null" if math.isnan(value) else repr(value) for value in row]
-        yield (
-            sample,
-            layout % (sample, repr(time) if math.isfinite(time) else "null", *_VALIDITY[quality], *probabilities),
-        )
+        if not math.isfinite(time):
+            raise ValueError(f"decision at sample {sample}: its time is not a number")
+        yield sample, layout % (sample, repr(time), *_VALIDITY[quality], *probabilities)
 
 
 @lru_cache

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import mne
 import numpy as np
@@ -21,6 +20,7 @@ from streamdetect.chunk import StreamInfo
 from streamdetect.sinks.journal import read_journal
 from streamdetect.sinks.lsl import SignalOutlet
 from streamdetect.sources.lsl import LSLSource
+from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("lsl")
 
@@ -39,13 +39,6 @@ def start(command, *arguments, **options):
         [sys.executable, "-c", MAIN, command, *map(str, arguments)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
     )
-
-
-def wait_until(is_true, timeout_s=60.0):
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 def n_records(path):

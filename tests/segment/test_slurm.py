@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import pytest
 from volume_files import read_volume, write_volume
 
 from networks import make_pointwise
+from waiting import BOUND_S, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "slurm"
-BOUND_S = 60.0  # for what another process should have done long before
 
 
 @pytest.fixture
@@ -60,13 +59,6 @@ def run(tmp_path):
     return arguments, read_volume(tmp_path / "here.ome.zarr")
 
 
-def _wait_until(condition):
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_job_array(slurm, run, tmp_path):
     environment, jobs = slurm
     arguments, expected = run
@@ -80,7 +72,7 @@ def test_the_job_array(slurm, run, tmp_path):
     )
     assert submitted.stdout == "Submitted batch job 1\n"
     record = tmp_path / "mask.ome.zarr.run.json"
-    _wait_until(lambda: "wrote" in "".join(log.read_text() for log in jobs.glob("1_*.log")))
+    wait_until(lambda: "wrote" in "".join(log.read_text() for log in jobs.glob("1_*.log")))
     assert sorted(log.name for log in jobs.glob("*.log")) == ["1_0.log", "1_1.log"]
     np.testing.assert_array_equal(read_volume(tmp_path / "mask.ome.zarr"), expected)
     assert 0 < np.count_nonzero(expected) < expected.size
@@ -111,4 +103,4 @@ def test_the_dask_workers(slurm, run, tmp_path):
     assert "--nthreads 3" in script
     assert "\nexport MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=4194304\n" in script
     assert (jobs / "1.cancelled").exists()
-    _wait_until(lambda: not psutil.pid_exists(int((jobs / "1.pid").read_text())))
+    wait_until(lambda: not psutil.pid_exists(int((jobs / "1.pid").read_text())))

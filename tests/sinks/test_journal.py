@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,7 +133,20 @@ def test_numbers_that_json_does_not_know_never_get_in(tmp_path):
     journal = Journal(tmp_path / "a.jsonl")
     with pytest.raises(ValueError, match="JSON"):
         journal.start(sample=0, time=math.nan)
+    with pytest.raises(ValueError, match="sample 9: its time is not a number"):
+        journal.write(replace(make_decisions(), times=np.array([math.nan, 1.0, 2.0])))
     journal.close()
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_events_may_be_called_anything(tmp_path):
+    names = ('100 % "grip"', "Ä\\%s")
+    journal = Journal(tmp_path / "a.jsonl")
+    journal.write(replace(make_decisions(), event_names=names, detections=()))
+    journal.close()
+    first, second, _ = read_journal(tmp_path / "a.jsonl")
+    assert list(first) == ["type", "sample", "time", "valid", "reason", *(f"p_{name}" for name in names)]
+    assert [second[f"p_{name}"] for name in names] == [None, None]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from streamdetect.errors import InputError, MissingExtraError, StreamError
 from streamdetect.sinks.lsl import MarkerOutlet, SignalOutlet
 from streamdetect.sinks.recorder import XdfRecorder
 from streamdetect.sources.lsl_streams import local_clock
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.usefixtures("lsl"),
@@ -62,13 +62,6 @@ def read_back(path, name):
     (found,) = [each for each in streams if each["info"]["name"] == [name]]
     assert found["footer"], "it did not end in good order"
     return np.asarray(found["time_stamps"]), np.asarray(found["time_series"])
-
-
-def wait_until(is_true, timeout_s=60.0):
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
 
 
 def is_running(pid):

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 
 import psutil
@@ -20,8 +19,8 @@ from segment.serving import distribute
 from segment.serving.dask_run import IN_FLIGHT
 from segment.serving.distribute import run_on_dask
 from segment.serving.versions import own_versions
+from waiting import BOUND_S, wait_until
 
-BOUND_S = 60.0  # for what another process should have done long before
 INTERRUPTED = """
 import logging
 import sys
@@ -73,7 +72,7 @@ class Started:
             "scheduler", "--port", "0", "--scheduler-file", self._file, "--dashboard-address", "127.0.0.1:0",
             "--no-dashboard",
         )  # fmt: skip
-        _wait_until(lambda: self._file.exists() and self._file.read_text().endswith("}"))
+        wait_until(lambda: self._file.exists() and self._file.read_text().endswith("}"))
         self.address = json.loads(self._file.read_text())["address"]
 
     def add_worker(self, **environment):
@@ -96,13 +95,6 @@ class Started:
         )
         self._processes.append(process)
         return process
-
-
-def _wait_until(condition):
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +205,7 @@ def test_ctrl_c_ends_the_workers_too(tmp_path):
         start_new_session=True,
     )
     try:
-        _wait_until(probed.exists)
+        wait_until(probed.exists)
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         out, err = process.communicate(timeout=BOUND_S)
