@@ -16,9 +16,9 @@ from models import make_model
 from streamdetect.chunk import StreamInfo
 from streamdetect.decisions import join
 from streamdetect.errors import InputError, ModelError, StreamError
-from streamdetect.live import Wish, name_sessions, open_sessions
 from streamdetect.monitor import run_sessions
 from streamdetect.player import play
+from streamdetect.sessions import Wish, name_sessions, open_sessions
 from streamdetect.settings import DecisionSettings
 from streamdetect.sinks.journal import read_journal
 from streamdetect.sinks.lsl import SignalOutlet

@@ -60,9 +60,9 @@ def run_monitor(pipe: Connection, job: Job) -> None:
     which the process had a core.
     """
     pin(job.cores)
-    from streamdetect.live import Wish, open_sessions
     from streamdetect.monitor import run_sessions
     from streamdetect.realtime import claim_realtime
+    from streamdetect.sessions import Wish, open_sessions
     from streamdetect.sources.lsl_streams import local_clock
 
     wishes = [Wish(f"name='{name}'", str(job.model), session_name(name)) for name in job.streams]

@@ -17,8 +17,8 @@ from streamdetect.cli.interrupt import EXIT_INTERRUPTED, stop_on_signal
 from streamdetect.errors import InputError
 
 if TYPE_CHECKING:
-    from streamdetect.live import Wish
     from streamdetect.session import Session
+    from streamdetect.sessions import Wish
     from streamdetect.status import MonitorSummary, Status
 
 EXIT_IN_PART = 3
@@ -85,9 +85,9 @@ def monitor(
     from streamdetect.cli.dashboard_process import dashboard_beside
     from streamdetect.cli.live_view import format_statuses, render
     from streamdetect.cli.status_line import StatusLine
-    from streamdetect.live import files_of, open_sessions
     from streamdetect.monitor import run_sessions
     from streamdetect.realtime import claim_realtime
+    from streamdetect.sessions import files_of, open_sessions
     from streamdetect.sources.lsl_config import quiet_liblsl
     from streamdetect.sources.lsl_streams import local_clock
 
@@ -162,7 +162,7 @@ def pair(streams: Sequence[str], models: Sequence[str], names: Sequence[str]) ->
     InputError
         The numbers do not fit.
     """
-    from streamdetect.live import Wish
+    from streamdetect.sessions import Wish
 
     n = max(len(streams), len(models))
     if not {len(streams), len(models)} <= {1, n}:
